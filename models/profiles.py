@@ -1,0 +1,96 @@
+"""profiles.json: where to leave, what that costs and achieves, and for which weights it was measured. No torch.
+
+GMACs are multiply-accumulates of one image in units of 1e9, cumulative (leaving at exit k has run stages 1..k).
+"""
+
+from dataclasses import dataclass
+
+from models import strict_json
+from models.policy import Measure
+
+SCHEMA_VERSION = 1
+
+PROFILE_NAMES = ("fast", "balanced", "accurate", "full")
+
+
+@dataclass(frozen=True)
+class ExitProfile:
+    """One exit measured alone: cumulative cost, report-split top-1 (0..1), temperature of its softmax."""
+
+    grid: int
+    gmacs: float
+    top1: float
+    temperature: float = 1.0
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """A threshold vector (one entry an exit but the last; None is "never leave here") and what it does."""
+
+    thresholds: tuple[float | None, ...]
+    top1: float
+    mean_gmacs: float
+    exit_shares: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Split:
+    """A set of images that numbers were measured on; `sha256` is over the sorted file hashes."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Profiles:
+    """All that is known about leaving early with one set of weights.
+
+    Raises `ValueError` where vectors do not have one entry an exit (but the last, for thresholds), a named profile
+    is missing, or a number lies outside its range.
+    """
+
+    weights_sha256: str
+    config_sha256: str
+    confidence: Measure
+    exits: tuple[ExitProfile, ...]
+    splits: tuple[Split, ...]
+    frontier: tuple[OperatingPoint, ...]
+    named: dict[str, OperatingPoint]
+    schema_version: int = SCHEMA_VERSION
+
+    def __post_init__(self) -> None:
+        if self.schema_version != SCHEMA_VERSION:
+            raise ValueError(
+                f"schema_version {self.schema_version} is not {SCHEMA_VERSION}, the one this version reads; "
+                "run `dvt profile` of this version on the bundle"
+            )
+        missing = [name for name in PROFILE_NAMES if name not in self.named]
+        if missing:
+            raise ValueError(f"named lacks {', '.join(missing)}")
+        for point in (*self.frontier, *self.named.values()):
+            check_thresholds(point.thresholds, len(self.exits))
+            if len(point.exit_shares) != len(self.exits):
+                raise ValueError(f"exit_shares has {len(point.exit_shares)} entries for {len(self.exits)} exits")
+
+    def to_json(self) -> str:
+        return strict_json.dumps(self)
+
+    @staticmethod
+    def from_json(text: str, where: str = "profiles.json") -> "Profiles":
+        """Raises `strict_json.SchemaError` (a `ValueError`) that names the place."""
+        return strict_json.loads(Profiles, text, where)
+
+
+def check_thresholds(thresholds: tuple[float | None, ...], exits: int) -> None:
+    """Raise `ValueError` unless there is one entry an exit but the last, each in 0..1 or None."""
+    if len(thresholds) != exits - 1:
+        raise ValueError(
+            f"thresholds has {len(thresholds)} entries, this cascade of {exits} exits needs {exits - 1} "
+            "(one an exit but the last)"
+        )
+    for number, threshold in enumerate(thresholds, start=1):
+        if threshold is not None and not 0.0 <= threshold <= 1.0:
+            raise ValueError(
+                f"the threshold of exit {number} is {threshold}, it must lie in 0..1, or be null for never"
+            )
