@@ -19,6 +19,8 @@ from models.config import (
 )
 
 IMAGENET_INPUT = InputConfig(size_px=224, resize_px=256)
+# The pretrained stem takes (x - 127) / 128 of pixels 0..255.
+HYBRID_INPUT = InputConfig(size_px=224, resize_px=256, mean=(127 / 255,) * 3, std=(128 / 255,) * 3)
 
 T2T_STAGES = (
     StageConfig(7, T2TTokenizer(kernel=14, stride=8, padding=3)),
@@ -64,7 +66,7 @@ _CASCADES: dict[str, tuple[BackboneConfig, tuple[StageConfig, ...], InputConfig]
     "dvt_hybrid_lite": (
         BackboneConfig(192, 3, 3, mlp_ratio=2, qkv_bias=True, norm_eps=1e-5, position="learned"),
         HYBRID_STAGES,
-        IMAGENET_INPUT,
+        HYBRID_INPUT,
     ),
 }
 
