@@ -1,0 +1,37 @@
+# PYTHON names the Python that makes the virtual environments (3.11 or newer, found by itself when not given).
+export PYTHON
+PORT ?= 8000
+# Two test processes of one thread each: more would fight over the cores of a small machine.
+TEST_PROCESSES ?= 2
+
+SERVE := .venv-serve
+DEV := .venv
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test check verify lock
+
+help: ## what can be made
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
+
+setup: ## the virtual environment .venv with everything: training, tests and the command dvt
+	@scripts/venv.sh $(DEV) requirements/dev.txt pyproject.toml
+
+run: ## serve the shipped bundle on 127.0.0.1:8000 (PORT=8001 for another port), from an environment without torch
+	@scripts/venv.sh $(SERVE) requirements/serve.txt
+	@$(SERVE)/bin/python scripts/run.py --port $(PORT)
+
+test: setup ## all tests that need no GPU and no patience
+	@OMP_NUM_THREADS=1 $(DEV)/bin/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile
+
+check: setup ## format, lint, types, directions of imports
+	$(DEV)/bin/ruff format --check .
+	$(DEV)/bin/ruff check .
+	$(DEV)/bin/mypy
+	$(DEV)/bin/lint-imports --no-logo
+
+verify: setup ## the slow and real: full-size statistics, whole training runs
+	@$(DEV)/bin/python -m pytest -q -m "slow and not gpu"
+
+lock: ## make the pins in requirements/ anew from pyproject.toml (UV_OPTIONS=--upgrade for newer versions)
+	@scripts/venv.sh .venv-lock requirements/lock.txt
+	@scripts/lock.sh $(UV_OPTIONS)

@@ -1,0 +1,14 @@
+#!/bin/sh
+# Writes the pins in requirements/ from pyproject.toml; needs a package index. Options go to uv: lock.sh --upgrade
+set -eu
+
+compile() {
+    .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-emit-find-links \
+        --custom-compile-command 'make lock' "$@" pyproject.toml
+}
+
+compile "$@" --extra cpu --output-file requirements/serve.txt
+# What is in both files has one version, or a test would not test what is served.
+compile "$@" --extra cpu --extra train --extra genetic --extra dev \
+    --constraints requirements/serve.txt --constraints requirements/constraints.txt \
+    --excludes requirements/unpinned.txt --output-file requirements/dev.txt

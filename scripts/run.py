@@ -1,0 +1,82 @@
+"""Serves the shipped bundle and, once it answers, prints what to try: the body of `make run`. Standard library only."""
+
+import argparse
+import http.client
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+HOST = "127.0.0.1"
+BUNDLE = "checkpoints/imagenette-hybrid"
+SAMPLES = ("samples/garbage_truck.jpg", "samples/church.jpg")
+START_SECONDS = 60.0
+
+
+def port_is_free(port: int) -> bool:
+    """Whether the service can listen there; as the service itself does, a port in TIME_WAIT counts as free."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((HOST, port))
+        except OSError:
+            return False
+    return True
+
+
+def is_ready(port: int) -> bool:
+    """Whether the service answers that it is ready."""
+    connection = http.client.HTTPConnection(HOST, port, timeout=2)
+    try:
+        connection.request("GET", "/health/ready")
+        return connection.getresponse().status == 200
+    except OSError:
+        return False
+    finally:
+        connection.close()
+
+
+def what_to_try(port: int) -> str:
+    """Lines to copy into another terminal: two photographs that leave at different exits, and how to ask for less."""
+    url = f"http://{HOST}:{port}"
+    lines = ["", "Ready. Try in another terminal, in this folder:", ""]
+    lines += [f"  curl -s -F image=@{sample} '{url}/classify?top_k=3'" for sample in SAMPLES]
+    lines += ["", f"API: {url}/docs    Stop: Ctrl-C", ""]
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Exit code of the service; 2 when it could not be started for a reason that a user can remove."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, default=8000)
+    port = parser.parse_args().port
+    if not port_is_free(port):
+        print(
+            f"Port {port} of {HOST} is taken. Take another: make run PORT={port + 1}\n"
+            f"Or find what has it, and stop it: ss -ltnp 'sport = :{port}'",
+            file=sys.stderr,
+        )
+        return 2
+    command = [sys.executable, "dvt.py", "serve", BUNDLE, "--host", HOST, "--port", str(port)]
+    service = subprocess.Popen(command, cwd=ROOT)
+    try:
+        deadline = time.monotonic() + START_SECONDS
+        while service.poll() is None and time.monotonic() < deadline:
+            if is_ready(port):
+                print(what_to_try(port), flush=True)
+                break
+            time.sleep(0.1)
+        return service.wait()
+    except KeyboardInterrupt:
+        # The terminal sent Ctrl-C to the service too, which answers what it has taken and then stops.
+        service.wait()
+        return 0
+    finally:
+        if service.poll() is None:
+            service.terminate()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+"""The repository as a whole: names that resolve here, pins and dependencies that agree, nothing of one machine."""
+
+import importlib
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+# A file that holds one of these works, or reads, on one machine only.
+OF_ONE_MACHINE = re.compile(
+    rb"pythonhosted\.|download\.pytorch\.|(?:extra-)?index-url[ =]|find-links[ =]|file:///|/opt/wheels"
+    rb"|(?<![\w.~])/(?:root|work|mnt|tmp|home/\w+|Users/\w+)/\w"
+)
+
+
+def tracked_files() -> list[Path]:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False)
+    if listed.returncode != 0:
+        pytest.skip("not a git checkout: no list of the repository's own files")
+    return [ROOT / name for name in listed.stdout.decode().split("\0") if name and (ROOT / name).is_file()]
+
+
+def names_of(requirements: list[str]) -> set[str]:
+    return {re.split(r"[^A-Za-z0-9._-]", requirement)[0].lower() for requirement in requirements}
+
+
+def project() -> dict[str, set[str]]:
+    """Names of the packages that pyproject.toml asks for: of each extra, and as "" of every installation."""
+    table = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras: dict[str, list[str]] = table["optional-dependencies"]
+    return {"": names_of(table["dependencies"])} | {extra: names_of(listed) for extra, listed in extras.items()}
+
+
+def pinned(name: str) -> set[str]:
+    lines = (ROOT / "requirements" / name).read_text().splitlines()
+    return names_of([line for line in lines if line and not line.lstrip().startswith("#")])
+
+
+@pytest.mark.parametrize("package", ["models", "service", "training", "dvt"])
+def test_flat_names_resolve_to_this_repository(package: str) -> None:
+    found = importlib.import_module(package).__file__
+    assert found is not None
+    assert Path(found) in {ROOT / package / "__init__.py", ROOT / f"{package}.py"}
+
+
+def test_no_file_tells_of_one_machine() -> None:
+    found = [
+        f"{path.relative_to(ROOT)}: {match.group().decode()}"
+        for path in tracked_files()
+        if path != Path(__file__)
+        for match in OF_ONE_MACHINE.finditer(path.read_bytes())
+    ]
+    assert not found, "\n".join(found)
+
+
+def test_every_dependency_has_its_reason_and_every_reason_its_dependency() -> None:
+    page = (ROOT / "docs" / "dependencies.md").read_text()
+    explained = re.findall(r"^\| `([^`]+)` \| \S", page, flags=re.MULTILINE)
+    assert len(explained) == len(set(explained))
+    assert set(explained) == set().union(*project().values())
+
+
+def test_serving_installs_neither_torch_nor_two_runtimes() -> None:
+    asked = project()
+    assert asked["cpu"] == {"onnxruntime"}
+    assert "onnxruntime-gpu" in asked["gpu"]
+    assert pinned("serve.txt") >= asked[""] | asked["cpu"]
+    assert pinned("serve.txt").isdisjoint({"torch", "onnx", "onnxruntime-gpu"})
+
+
+def test_the_development_pins_hold_every_extra_but_the_gpu_runtime() -> None:
+    asked = project()
+    everything = set().union(*(names for extra, names in asked.items() if extra != "gpu"))
+    assert pinned("dev.txt") >= everything | pinned("serve.txt")
+    assert "onnxruntime-gpu" not in pinned("dev.txt")
+    assert not [name for name in pinned("dev.txt") if name.startswith(("nvidia-", "cuda-", "triton"))]
+
+
+@pytest.mark.parametrize("name", ["serve.txt", "dev.txt"])
+def test_pins_are_exact(name: str) -> None:
+    lines = (ROOT / "requirements" / name).read_text().splitlines()
+    loose = [line for line in lines if line and not re.match(r"\s*#|[a-z0-9-]+==[\w.]+( ;.*)?$", line)]
+    assert not loose
+
+
+def test_what_is_tested_is_what_is_served() -> None:
+    def exact(name: str) -> set[str]:
+        return set(re.findall(r"^[a-z0-9-]+==.*$", (ROOT / "requirements" / name).read_text(), flags=re.MULTILINE))
+
+    assert exact("serve.txt") <= exact("dev.txt")
+    assert "torch==2.13.0" in exact("dev.txt")
