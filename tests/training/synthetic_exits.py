@@ -1,0 +1,22 @@
+"""Exits as real cascades have them: deeper ones better, errors shared between exits, confidence a noisy guide."""
+
+import numpy as np
+
+from training.thresholds import Calibration
+
+CUMULATIVE_GMACS = np.array([0.11, 0.35, 0.89, 1.6, 2.8])
+
+
+def synthetic_exits(seed: int, samples: int, exits: int = 3) -> Calibration:
+    """The first exit is right for about 75 % of the samples, the third for 87 %, the fifth for 92 %."""
+    rng = np.random.default_rng(seed)
+    ease = 0.6 * rng.normal(size=samples) - 1.3 * rng.normal(size=samples)
+    margin = 1.6 + 0.5 * np.arange(exits)[:, None] + ease + 0.7 * rng.normal(size=(exits, samples))
+    correct = rng.random((exits, samples)) < _sigmoid(margin)
+    confidences = 0.1 + 0.9 * _sigmoid(margin + 0.5 * rng.normal(size=(exits, samples)))
+    return Calibration(confidences.astype(np.float32), correct, CUMULATIVE_GMACS[:exits])
+
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    squashed: np.ndarray = 1 / (1 + np.exp(-x))
+    return squashed
