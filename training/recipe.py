@@ -1,0 +1,85 @@
+"""A recipe: everything that decides how a bundle is trained, so that a name and a data set reproduce it."""
+
+import importlib
+import pkgutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from models.architectures import build_config
+from training.augment import AugmentConfig
+from training.losses import LossConfig
+from training.optim import OptimConfig
+from training.views import ViewConfig
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """`batch` is the global one, over all processes. `warmup_epochs` may be a part of an epoch.
+
+    `views`: train on that many cached views of a frozen pretrained stem instead of on pixels (hybrid tokeniser only).
+    `train_px`: side that training images are decoded to, when crops are to be cut from more than evaluation sees.
+    `search_size` and `certify_size`: images held out of training; None is a default in proportion to the data.
+    """
+
+    architecture: str
+    epochs: int
+    batch: int
+    learning_rate: float
+    warmup_epochs: float = 1.0
+    final_share: float = 0.01
+    weight_decay: float = 0.05
+    clip_norm: float = 1.0
+    ema_decay: float = 0.999
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    views: ViewConfig | None = None
+    train_px: int | None = None
+    search_size: int | None = None
+    certify_size: int | None = None
+    seed: int = 0
+
+    def optim(self, steps_per_epoch: int) -> OptimConfig:
+        """Raises `ValueError` if warm-up is longer than training."""
+        total = self.epochs * steps_per_epoch
+        return OptimConfig(
+            learning_rate=self.learning_rate,
+            total_steps=total,
+            warmup_steps=min(round(self.warmup_epochs * steps_per_epoch), total - 1),
+            final_share=self.final_share,
+            weight_decay=self.weight_decay,
+            clip_norm=self.clip_norm,
+            ema_decay=self.ema_decay,
+        )
+
+
+def static_twin(recipe: Recipe) -> Recipe:
+    """The same recipe for the last stage alone: what a user would train instead of the cascade."""
+    architecture = recipe.architecture.replace("dvt_", "static_", 1)
+    build_config(architecture, ("a", "b"))
+    loss = replace(recipe.loss, exit_weights=(), distill_from="none")
+    return replace(recipe, architecture=architecture, loss=loss)
+
+
+@dataclass(frozen=True)
+class NamedRecipe:
+    """A recipe, its name, and its docstring: command, hardware, hours and result."""
+
+    name: str
+    recipe: Recipe
+    description: str
+
+
+def recipe_names() -> Sequence[str]:
+    """The modules of `training.recipes`."""
+    package = importlib.import_module("training.recipes")
+    return sorted(module.name for module in pkgutil.iter_modules(package.__path__))
+
+
+def load_recipe(name: str) -> NamedRecipe:
+    """Raises `ValueError` for an unknown name."""
+    if name not in recipe_names():
+        raise ValueError(f"unknown recipe {name!r}, known are {', '.join(recipe_names())}")
+    module = importlib.import_module(f"training.recipes.{name}")
+    recipe = module.RECIPE
+    assert isinstance(recipe, Recipe)
+    return NamedRecipe(name, recipe, (module.__doc__ or "").strip())

@@ -1,0 +1,1 @@
+"""One module a published result: `RECIPE`, and a docstring with command, hardware, hours and what came out."""
