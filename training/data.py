@@ -32,8 +32,10 @@ __all__ = [
     "ImageSource",
     "StreamedImages",
     "Unreadable",
+    "available_cpus",
     "batches",
     "decode_all",
+    "evaluation_orders",
     "open_images",
 ]
 
