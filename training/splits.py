@@ -8,6 +8,7 @@ The sha256 of a set is that of its files' sha256 (64 lower-case hex digits each)
 """
 
 import hashlib
+import itertools
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -67,7 +68,7 @@ class Splits:
 
 @dataclass(frozen=True)
 class SetRecord:
-    """One set as measured: `sha256` as the module says; `files` maps paths under the data folder to 16 digits of theirs.
+    """One set as measured: `sha256` as the module says; `files` maps paths under the data folder to 16 digits.
 
     `files` is empty for train and report, which are found by their folders.
     """
@@ -150,16 +151,8 @@ def cut(folder: ImageFolder, sizes: SplitSizes, seed: int) -> Splits:
 def record(splits: Splits, seed: int, *, progress: Progress | None = None) -> SplitRecord:
     """Hash every file of the four sets. Raises `OSError` if one cannot be read at all."""
     sets = [splits.get(name) for name in SPLIT_NAMES]
-    ends = np.cumsum([len(images) for images in sets]).tolist()
-    digests = []
-    for images, end in zip(sets, ends, strict=True):
-
-        def hashed(done: int, of: int, before: int = end - len(images)) -> None:
-            if progress is not None:
-                progress(before + done, ends[-1])
-
-        digests.append(hash_files(images, progress=hashed))
-    train, search, certify, report = digests
+    digests = iter(hash_files(splits.train.root, [path for images in sets for path in images.paths], progress))
+    train, search, certify, report = (list(itertools.islice(digests, len(images))) for images in sets)
     return SplitRecord(
         seed=seed,
         train=SetRecord(len(train), hash_of_set(train), {}),
@@ -185,7 +178,7 @@ def find_again(splits: SplitRecord, name: Literal["search", "certify", "report"]
     folder = ImageFolder.scan(root)
     expected = splits.get(name)
     images = folder.report if name == "report" else _select(folder, expected, name)
-    digests = hash_files(images)
+    digests = hash_files(images.root, images.paths)
     differing = [
         path
         for path, digest in zip(images.paths, digests, strict=True)
@@ -203,18 +196,19 @@ def find_again(splits: SplitRecord, name: Literal["search", "certify", "report"]
     return images
 
 
-def hash_files(images: ImageList, *, progress: Progress | None = None) -> list[str]:
-    """The sha256 of each file, hexadecimal, in the list's order."""
+def hash_files(root: Path, paths: Sequence[str], progress: Progress | None = None) -> list[str]:
+    """The sha256 of each of `paths` under `root`, hexadecimal, in their order."""
 
-    def digest_of(path: str) -> str:
-        return hashlib.sha256((images.root / path).read_bytes()).hexdigest()
+    def digests_of(start: int) -> list[str]:
+        chunk = paths[start : start + _CHUNK]
+        return [hashlib.sha256((root / path).read_bytes()).hexdigest() for path in chunk]
 
     digests: list[str] = []
     with ThreadPoolExecutor(available_cpus()) as pool:
-        for start in range(0, len(images), _CHUNK):
-            digests += pool.map(digest_of, images.paths[start : start + _CHUNK])
+        for chunk in pool.map(digests_of, range(0, len(paths), _CHUNK)):
+            digests += chunk
             if progress is not None:
-                progress(len(digests), len(images))
+                progress(len(digests), len(paths))
     return digests
 
 
