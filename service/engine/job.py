@@ -1,0 +1,63 @@
+"""One image on its way through the stages: who may answer it, and the best answer so far."""
+
+import threading
+from collections.abc import Callable
+
+from service.backends.base import State
+from service.errors import ServiceError
+from service.types import Answer, ExitRule, ExitTaken, JobTimes
+
+Outcome = Answer | ServiceError
+
+
+class Job:
+    """Answered exactly once: the engine, the deadline and a client's leaving compete for one claim.
+
+    `deadline_s` and `arrived_s` are of the monotonic clock. `deliver` is called with the outcome, from whichever thread
+    won the claim; `released` is called once, when nothing of the job is held any more.
+    """
+
+    def __init__(
+        self,
+        rule: ExitRule,
+        *,
+        arrived_s: float,
+        deadline_s: float | None,
+        priority: int,
+        deliver: Callable[[Outcome], None],
+        released: Callable[[], None],
+    ) -> None:
+        self.rule = rule
+        self.arrived_s = arrived_s
+        self.deadline_s = deadline_s
+        self.priority = priority
+        self.state: State | None = None
+        self.best: ExitTaken | None = None
+        self.stages_run = 0
+        self.queued_since_s = 0.0
+        self.times = JobTimes(0.0, ())
+        self._deliver = deliver
+        self._released = released
+        self._claim = threading.Lock()
+        self._release = threading.Lock()
+
+    @property
+    def done(self) -> bool:
+        """Whether it was answered, or its client has left."""
+        return self._claim.locked()
+
+    def finish(self, outcome: Outcome) -> bool:
+        """Answer, unless someone else has; says whether this call did."""
+        if not self._claim.acquire(blocking=False):
+            return False
+        self._deliver(outcome)
+        return True
+
+    def abandon(self) -> bool:
+        """Nobody waits for the answer any more: it is dropped before its next stage."""
+        return self._claim.acquire(blocking=False)
+
+    def release(self) -> None:
+        """Give back its place; later calls do nothing."""
+        if self._release.acquire(blocking=False):
+            self._released()

@@ -1,0 +1,117 @@
+"""What the service counts, in a registry of its own; `GET /metrics` shows it. Base units, bounded labels."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
+from prometheus_client.exposition import generate_latest
+
+from service.errors import kinds
+from service.types import ExitReason
+
+# An image takes from a few milliseconds (first exit, idle) to seconds (last exit, full queue).
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_BATCH = (1, 2, 4, 8, 16, 32, 64, 128)
+
+PHASES = ("read", "decode", "queue", "compute", "total")
+
+
+class Metrics:
+    """All metrics of one service. `exits` is K; exits and stages are labelled from 1."""
+
+    def __init__(self, model: str, weights_sha256: str, exits: int) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        registry = self.registry
+        self._requests = Counter(
+            "dvt_http_requests", "Requests answered.", ("method", "route", "status"), registry=registry
+        )
+        self._refusals = Counter("dvt_refusals", "Requests and images refused or failed.", ("code",), registry=registry)
+        self._exits = Counter("dvt_exits", "Images answered at an exit.", ("exit", "reason"), registry=registry)
+        self._latency = Histogram(
+            "dvt_exit_latency_seconds",
+            "From a request's arrival to an image's answer.",
+            ("exit",),
+            registry=registry,
+            buckets=_SECONDS,
+        )
+        self._phase = Histogram(
+            "dvt_phase_seconds", "Time of an image in each phase.", ("phase",), registry=registry, buckets=_SECONDS
+        )
+        self._stage = Histogram(
+            "dvt_stage_seconds", "Computation of one batch.", ("stage",), registry=registry, buckets=_SECONDS
+        )
+        self._batch = Histogram(
+            "dvt_batch_images", "Images of one batch.", ("stage",), registry=registry, buckets=_BATCH
+        )
+        self._failures = Counter(
+            "dvt_batch_failures", "Batches that failed and were split.", ("stage",), registry=registry
+        )
+        self._dropped = Counter("dvt_dropped", "Images dropped before a stage: answered or left.", registry=registry)
+        self._spent = Counter(
+            "dvt_gmacs_spent", "Multiply-accumulates computed for answers, in 1e9.", registry=registry
+        )
+        self._saved = Counter("dvt_gmacs_saved", "The same, not computed thanks to early exits.", registry=registry)
+        self._in_flight = Gauge("dvt_in_flight_images", "Images inside the service.", registry=registry)
+        self._queued = Gauge("dvt_queued_images", "Images waiting for a stage.", ("stage",), registry=registry)
+        self._state = Gauge("dvt_state_reserved_bytes", "Memory reserved for state between stages.", registry=registry)
+        self._revision = Gauge("dvt_budget_revision", "Revision of the budget in force.", registry=registry)
+        self._ready = Gauge("dvt_ready", "1 while the service takes work.", registry=registry)
+        info = Gauge("dvt_model_info", "1, for the model that is served.", ("model", "sha256"), registry=registry)
+        info.labels(model, weights_sha256).set(1)
+        self._preset(exits)
+
+    def _preset(self, exits: int) -> None:
+        """Series exist from the start: a rate over a series that just appeared misses its first events."""
+        for number in map(str, range(1, exits + 1)):
+            self._exits.labels(number, "confident")
+            self._latency.labels(number)
+            self._stage.labels(number)
+            self._batch.labels(number)
+            self._failures.labels(number)
+            self._queued.labels(number)
+        for phase in PHASES:
+            self._phase.labels(phase)
+        for kind in kinds():
+            self._refusals.labels(kind.code)
+
+    def render(self) -> bytes:
+        return generate_latest(self.registry)
+
+    def request(self, method: str, route: str, status: int) -> None:
+        self._requests.labels(method, route, str(status)).inc()
+
+    def refusal(self, code: str) -> None:
+        self._refusals.labels(code).inc()
+
+    def answered(self, exit_number: int, reason: ExitReason, latency_s: float) -> None:
+        self._exits.labels(str(exit_number), reason).inc()
+        self._latency.labels(str(exit_number)).observe(latency_s)
+
+    def gmacs(self, spent: float, full: float) -> None:
+        self._spent.inc(spent)
+        self._saved.inc(max(0.0, full - spent))
+
+    def phase(self, name: str, seconds: float) -> None:
+        self._phase.labels(name).observe(seconds)
+
+    def batch(self, stage: int, images: int, seconds: float) -> None:
+        self._batch.labels(str(stage)).observe(images)
+        self._stage.labels(str(stage)).observe(seconds)
+
+    def batch_failed(self, stage: int) -> None:
+        self._failures.labels(str(stage)).inc()
+
+    def dropped(self) -> None:
+        self._dropped.inc()
+
+    def queued(self, stage: int, images: int) -> None:
+        self._queued.labels(str(stage)).set(images)
+
+    def held(self, images: int, reserved_bytes: int) -> None:
+        self._in_flight.set(images)
+        self._state.set(reserved_bytes)
+
+    def budget_revision(self, revision: int) -> None:
+        self._revision.set(revision)
+
+    def ready(self, is_ready: bool) -> None:
+        self._ready.set(is_ready)
