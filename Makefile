@@ -1,7 +1,7 @@
 # PYTHON names the Python that makes the virtual environments (3.11 or newer, found by itself when not given).
 export PYTHON
 PORT ?= 8000
-# Two test processes of one thread each: more would fight over the cores of a small machine.
+# Two test processes, since more would fight over the cores of a small machine.
 TEST_PROCESSES ?= 2
 
 SERVE := .venv-serve
@@ -21,7 +21,7 @@ run: ## serve the shipped bundle on 127.0.0.1:8000 (PORT=8001 for another port),
 	@$(SERVE)/bin/python scripts/run.py --port $(PORT)
 
 test: setup ## all tests that need no GPU and no patience
-	@OMP_NUM_THREADS=1 $(DEV)/bin/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile
+	@$(DEV)/bin/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile
 
 check: setup ## format, lint, types, directions of imports
 	$(DEV)/bin/ruff format --check .

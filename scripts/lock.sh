@@ -3,7 +3,7 @@
 set -eu
 
 compile() {
-    .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-emit-find-links \
+    .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 \
         --custom-compile-command 'make lock' "$@" pyproject.toml
 }
 
