@@ -2,6 +2,7 @@
 
 from training.thresholds.calibration import (
     Calibration,
+    Floats,
     Outcome,
     Outcomes,
     calibration_of,
@@ -17,6 +18,7 @@ from training.thresholds.rules import RULE_NAMES, ThresholdRule, threshold_rule
 __all__ = [
     "RULE_NAMES",
     "Calibration",
+    "Floats",
     "Frontier",
     "Outcome",
     "Outcomes",

@@ -1,0 +1,225 @@
+"""`dvt eval` and `dvt profile`: what a bundle does on images, and where it should leave early."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from models.policy import MEASURES
+
+if TYPE_CHECKING:
+    from training.data import Unreadable
+    from training.evaluate import Evaluation
+    from training.profile import ProfileRun
+    from training.tables import Table
+
+RULES = ("exhaustive", "quantile", "genetic")
+NAMED_UNREADABLE = 10
+
+
+def add_eval(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Measure a bundle on the images of PATH/test or PATH/val: each exit alone, and the cascade under a profile, "
+        "run stage by stage."
+    )
+    _add_common(parser)
+    parser.add_argument("--profile", metavar="NAME", help="fast, balanced (default), accurate or full")
+    parser.add_argument("--json", action="store_true", help="print one JSON object, fractions 0..1")
+    parser.add_argument("--limit", type=int, metavar="N", help="use N images only, evenly spread over the classes")
+    parser.set_defaults(run=_eval)
+
+
+def add_profile(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Find temperatures and thresholds on the images that were held out for it, measure them on PATH/test or "
+        "PATH/val, and write profiles.json into the bundle."
+    )
+    _add_common(parser)
+    parser.add_argument("--confidence", choices=MEASURES, default=MEASURES[0], help="what a threshold is on")
+    parser.add_argument(
+        "--rule",
+        choices=RULES,
+        default=RULES[0],
+        help="exhaustive is exact up to three exits, genetic is for more, quantile is the published rule",
+    )
+    parser.add_argument("--limit", type=int, metavar="N", help="use N images only of each split, for a quick try")
+    parser.add_argument("--plot", type=Path, metavar="PNG", help="draw accuracy against GMACs into this file")
+    parser.set_defaults(run=_profile)
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder of the bundle")
+    parser.add_argument("--data", type=Path, required=True, metavar="PATH", help="folder with train/ and test/ or val/")
+    parser.add_argument("--batch", type=int, default=64, metavar="N", help="images at a time (default: 64)")
+    parser.add_argument("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda or cuda:N (default: auto)")
+
+
+def _eval(args: argparse.Namespace) -> int:
+    from training.evaluate import evaluate_bundle
+    from training.progress import Progress
+
+    def run() -> None:
+        with Progress("evaluating") as progress:
+            done = evaluate_bundle(
+                args.bundle,
+                args.data,
+                args.profile,
+                device=_device(args.device),
+                batch=_positive(args.batch, "--batch"),
+                limit=args.limit,
+                progress=progress.update,
+            )
+        _name_unreadable(done.unreadable)
+        if args.json:
+            sys.stdout.write(done.evaluation.to_json())
+        else:
+            _show(_evaluation_tables(done.evaluation))
+
+    return _answering("dvt eval", run)
+
+
+def _profile(args: argparse.Namespace) -> int:
+    from training.plots import plot_frontier
+    from training.profile import profile_bundle
+    from training.progress import Progress
+
+    def run() -> None:
+        with Progress("running all exits") as progress:
+            done = profile_bundle(
+                args.bundle,
+                args.data,
+                measure=args.confidence,
+                rule=args.rule,
+                limit=args.limit,
+                device=_device(args.device),
+                batch=_positive(args.batch, "--batch"),
+                progress=progress.update,
+            )
+        _name_unreadable(done.unreadable)
+        if done.report_differs:
+            _say("note: the report images are not those that the bundle recorded; profiles.json names the ones used")
+        _show(_profile_tables(done))
+        _say(f"wrote {args.bundle / 'profiles.json'}")
+        if args.plot is not None:
+            plot_frontier(done.profiles, args.bundle.resolve().name, args.plot)
+            _say(f"wrote {args.plot}")
+
+    return _answering("dvt profile", run)
+
+
+def _answering(command: str, run: Callable[[], None]) -> int:
+    """Exit code of `run`: what the caller can mend is one line on standard error and code 2."""
+    try:
+        run()
+    except (ValueError, OSError) as error:
+        _say(f"{command}: {error}")
+        return 2
+    return 0
+
+
+def _device(wanted: str) -> str:
+    import torch
+
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        kind = torch.device(wanted).type
+    except RuntimeError as error:
+        raise ValueError(f"there is no device {wanted!r}; give auto, cpu, cuda or cuda:N") from error
+    if kind not in ("cpu", "cuda"):
+        raise ValueError(f"device {wanted!r} is not supported; give auto, cpu, cuda or cuda:N")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device {wanted!r} was asked for, but PyTorch sees no GPU here; give --device cpu")
+    return wanted
+
+
+def _positive(value: int, name: str) -> int:
+    if value < 1:
+        raise ValueError(f"{name} is {value}, it must be 1 or more")
+    return value
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+
+
+def _show(tables: "Sequence[Table]") -> None:
+    from training.tables import write_tables
+
+    write_tables(tables, sys.stderr)
+
+
+def _name_unreadable(unreadable: "Sequence[Unreadable]") -> None:
+    if not unreadable:
+        return
+    _say(f"{len(unreadable)} image{'s' if len(unreadable) > 1 else ''} could not be read and were left out:")
+    for each in unreadable[:NAMED_UNREADABLE]:
+        _say(f"  {each.path}: {each.reason}")
+    if len(unreadable) > NAMED_UNREADABLE:
+        _say(f"  and {len(unreadable) - NAMED_UNREADABLE} more")
+
+
+def _evaluation_tables(evaluation: "Evaluation") -> "tuple[Table, ...]":
+    from training.tables import Table
+
+    dearest = evaluation.exits[-1].gmacs
+    exits = tuple(
+        (f"{number} ({each.grid}x{each.grid})", f"{each.top1:.2%}", f"{each.gmacs:.4f}", f"{share:.1%}")
+        for number, (each, share) in enumerate(zip(evaluation.exits, evaluation.exit_shares, strict=True), start=1)
+    )
+    cascade = (
+        f"profile {evaluation.profile}",
+        f"{evaluation.top1:.2%}",
+        f"{evaluation.mean_gmacs:.4f}",
+        f"{dearest / evaluation.mean_gmacs:.2f}x less",
+    )
+    title = f"{evaluation.n:,} images; each exit alone, then the cascade"
+    return (Table(title, ("exit", "top-1", "GMACs", "leave here"), (*exits, cascade)),)
+
+
+def _profile_tables(done: "ProfileRun") -> "tuple[Table, ...]":
+    from training.tables import Table
+
+    findings = done.findings
+    exits = tuple(
+        (
+            f"{number} ({each.grid}x{each.grid})",
+            f"{each.top1:.2%}",
+            f"{each.gmacs:.4f}",
+            f"{each.temperature:.3f}",
+            f"{calibration.fit.ece_before:.4f} > {calibration.fit.ece_after:.4f}",
+            f"{calibration.report_ece_before:.4f} > {calibration.report_ece_after:.4f}",
+        )
+        for number, (each, calibration) in enumerate(zip(findings.exits, findings.calibration, strict=True), start=1)
+    )
+    named = tuple(
+        (
+            name,
+            ", ".join("never" if value is None else f"{value:.4f}" for value in point.thresholds) or "-",
+            f"{point.top1:.2%}",
+            f"{point.mean_gmacs:.4f}",
+            f"{findings.exits[-1].gmacs / point.mean_gmacs:.2f}x",
+            " ".join(f"{share:.1%}" for share in point.exit_shares),
+        )
+        for name, point in findings.named.items()
+    )
+    comparison = findings.comparison
+    measures = tuple(
+        (name, *(f"{value:.2%}" for value in values)) for name, values in comparison.top1.items() if values
+    )
+    sizes = ", ".join(f"{split.name} {split.size:,}" for split in done.profiles.splits)
+    return (
+        Table(f"Exits ({sizes} images)", ("exit", "top-1", "GMACs", "temperature", "ECE search", "ECE report"), exits),
+        Table(
+            f"Profiles, thresholds on {done.profiles.confidence} from search, numbers from report; frontier of "
+            f"{len(findings.frontier)} points",
+            ("profile", "thresholds", "top-1", "mean GMACs", "less", "exit shares"),
+            named,
+        ),
+        Table(
+            "Report top-1 at equal mean GMACs, by what decides who leaves",
+            ("measure", *(f"{budget:.3f}" for budget in comparison.budgets_gmacs)),
+            measures,
+        ),
+    )

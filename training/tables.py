@@ -1,0 +1,46 @@
+"""Tables for people: by rich where it is installed, plain otherwise."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TextIO
+
+
+@dataclass(frozen=True)
+class Table:
+    """Text cells under column heads; every row is as long as `columns`."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def write_tables(tables: Sequence[Table], out: TextIO) -> None:
+    """Write the tables one after another; the first column is left-aligned, the others are numbers."""
+    try:
+        import rich.console
+        import rich.table
+    except ModuleNotFoundError:
+        out.write("\n".join(plain(table) for table in tables))
+        return
+    console = rich.console.Console(file=out)
+    for table in tables:
+        drawn = rich.table.Table(title=table.title, title_justify="left")
+        for at, column in enumerate(table.columns):
+            drawn.add_column(column, justify="right" if at else "left")
+        for row in table.rows:
+            drawn.add_row(*row)
+        console.print(drawn)
+
+
+def plain(table: Table) -> str:
+    """The table as aligned text."""
+    lines = (table.columns, *table.rows)
+    widths = [max(len(line[at]) for line in lines) for at in range(len(table.columns))]
+    text = [table.title]
+    for line in lines:
+        cells = [
+            line[0].ljust(widths[0]),
+            *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)),
+        ]
+        text.append("  ".join(cells).rstrip())
+    return "\n".join(text) + "\n"
