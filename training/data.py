@@ -7,7 +7,7 @@ the interpreter's lock while it decodes and resizes).
 import os
 import struct
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
@@ -177,6 +177,12 @@ class StreamedImages:
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)
 
+    def __enter__(self) -> "StreamedImages":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
 
 def open_images(
     images: ImageList,
@@ -192,7 +198,7 @@ def open_images(
     return StreamedImages(images, config, threads=threads)
 
 
-def batches(source: ImageSource, orders: Iterable[IntArray], *, ahead: int = 2) -> Iterator[Batch]:
+def batches(source: ImageSource, orders: Iterable[IntArray], *, ahead: int = 2) -> Generator[Batch, None, None]:
     """The batches of `orders`, each an array of indices; `ahead` of them are prepared in a thread beforehand."""
     if ahead == 0 or isinstance(source, DecodedImages):  # copying rows is too quick to be worth a thread
         yield from map(source.batch, orders)

@@ -1,0 +1,180 @@
+import copy
+import itertools
+import math
+from dataclasses import dataclass
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from models.architectures import build_config
+from models.dvt import DVT
+from training.optim import (
+    OptimConfig,
+    build_optimizer,
+    clip_gradients,
+    ema_decay_at,
+    learning_rate,
+    parameter_groups,
+    set_learning_rate,
+    weight_average,
+)
+
+CONFIG = OptimConfig(learning_rate=0.1, total_steps=20, warmup_steps=4, weight_decay=0.5, ema_decay=0.9)
+
+
+def small_model() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 8), nn.LayerNorm(8), nn.Linear(8, 2))
+
+
+def test_everything_but_vectors_and_embeddings_decays() -> None:
+    model = DVT(build_config("dvt_micro", ("a", "b")))
+    decayed, kept = parameter_groups(model, 0.05)
+    assert (decayed["weight_decay"], kept["weight_decay"]) == (0.05, 0.0)
+    name_of = {id(parameter): name for name, parameter in model.named_parameters()}
+
+    def names(group: dict[str, object]) -> set[str]:
+        parameters = group["params"]
+        assert isinstance(parameters, list)
+        return {name_of[id(parameter)] for parameter in parameters}
+
+    assert names(decayed) | names(kept) == {name for name, p in model.named_parameters() if p.requires_grad}
+    assert not names(decayed) & names(kept)
+    assert {"stages.0.cls_token", "stages.2.pos_embed", "stages.1.norm.weight"} <= names(kept)
+    assert all(
+        name.endswith((".bias", "norm.weight", "cls_token", "pos_embed")) or "norm" in name for name in names(kept)
+    )
+    assert all(name.endswith(".weight") for name in names(decayed))
+
+
+def test_frozen_parameters_are_not_trained() -> None:
+    model = small_model()
+    next(model.parameters()).requires_grad_(False)
+    optimizer = build_optimizer(model, CONFIG)
+    trained = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    assert trained == {id(parameter) for parameter in list(model.parameters())[1:]}
+
+
+def test_decay_alone_shrinks_matrices_and_leaves_vectors() -> None:
+    model = small_model()
+    before = copy.deepcopy(model.state_dict())
+    optimizer = build_optimizer(model, CONFIG)
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    after = model.state_dict()
+    torch.testing.assert_close(after["0.weight"], before["0.weight"] * (1 - 0.1 * 0.5))
+    assert torch.equal(after["1.weight"], before["1.weight"])
+    assert torch.equal(after["0.bias"], before["0.bias"])
+
+
+def test_the_schedule_at_its_corners() -> None:
+    assert learning_rate(0, CONFIG) == pytest.approx(0.025)
+    assert learning_rate(3, CONFIG) == pytest.approx(0.1)
+    assert learning_rate(4, CONFIG) == pytest.approx(0.1)
+    assert learning_rate(19, CONFIG) == pytest.approx(0.001)
+    halfway = OptimConfig(learning_rate=2.0, total_steps=101, final_share=0.0)
+    assert learning_rate(50, halfway) == pytest.approx(1.0)
+    assert learning_rate(25, halfway) == pytest.approx(1 + math.cos(math.pi / 4))
+
+
+@given(total=st.integers(1, 300), warmup=st.floats(0, 0.99), final=st.floats(0, 1))
+def test_the_schedule_rises_to_its_peak_then_falls_and_stays_in_range(total: int, warmup: float, final: float) -> None:
+    config = OptimConfig(learning_rate=1.0, total_steps=total, warmup_steps=int(warmup * total), final_share=final)
+    rates = [learning_rate(step, config) for step in range(total + 3)]
+    peak = config.warmup_steps
+    assert all(a < b for a, b in itertools.pairwise(rates[:peak]))
+    assert all(a >= b for a, b in itertools.pairwise(rates[peak:]))
+    assert rates[peak] == pytest.approx(1.0)
+    assert rates[0] > 0
+    assert min(rates[peak:]) >= final - 1e-12
+
+
+def test_setting_the_rate_reaches_every_group() -> None:
+    optimizer = build_optimizer(small_model(), CONFIG)
+    set_learning_rate(optimizer, 0.123)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.123, 0.123]
+
+
+@pytest.mark.parametrize(("clip_norm", "expected"), [(1.0, 1.0), (50.0, 10.0), (0.0, 10.0)])
+def test_gradients_are_clipped_to_the_norm_and_their_norm_before_is_told(clip_norm: float, expected: float) -> None:
+    model = nn.Linear(2, 1, bias=False)
+    model.weight.grad = torch.tensor([[6.0, 8.0]])
+    assert clip_gradients(model, clip_norm).item() == pytest.approx(10.0)
+    assert model.weight.grad.norm().item() == pytest.approx(expected, rel=1e-5)
+    torch.testing.assert_close(model.weight.grad / model.weight.grad.norm(), torch.tensor([[0.6, 0.8]]))
+
+
+def test_the_average_follows_with_a_decay_that_warms_up() -> None:
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(model.weight, 1.0)
+    average = weight_average(model, decay=0.5)
+    by_hand = 1.0
+    average.update_parameters(model)
+    for update, value in enumerate([3.0, -2.0, 5.0, 4.0, 4.0, 7.0, 8.0, 1.0, 0.0, 6.0, 2.0], start=1):
+        nn.init.constant_(model.weight, value)
+        average.update_parameters(model)
+        decay = min(0.5, (1 + update) / (10 + update))
+        by_hand = decay * by_hand + (1 - decay) * value
+    assert average.module.weight.item() == pytest.approx(by_hand, rel=1e-5)
+
+
+@given(updates=st.integers(0, 10_000), decay=st.floats(0, 0.9999))
+def test_the_decay_never_falls_and_never_exceeds_its_limit(updates: int, decay: float) -> None:
+    assert 0 <= ema_decay_at(updates, decay) <= ema_decay_at(updates + 1, decay) <= decay
+
+
+@dataclass(frozen=True)
+class Run:
+    """A small training run, as a checkpoint would hold it."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    average: AveragedModel
+
+    @staticmethod
+    def start() -> "Run":
+        model = small_model()
+        return Run(model, build_optimizer(model, CONFIG), weight_average(model, CONFIG.ema_decay))
+
+    def train(self, steps: range) -> None:
+        for step in steps:
+            draw = torch.Generator().manual_seed(step)
+            set_learning_rate(self.optimizer, learning_rate(step, CONFIG))
+            self.optimizer.zero_grad()
+            self.model(torch.randn(8, 4, generator=draw)).square().mean().backward()
+            clip_gradients(self.model, 1.0)
+            self.optimizer.step()
+            self.average.update_parameters(self.model)
+
+    def weights(self) -> list[Tensor]:
+        return [*self.model.parameters(), *self.average.state_dict().values()]
+
+
+def test_going_on_from_saved_states_ends_with_the_very_same_weights() -> None:
+    whole, first, second = Run.start(), Run.start(), Run.start()
+    whole.train(range(20))
+    first.train(range(7))
+    second.model.load_state_dict(copy.deepcopy(first.model.state_dict()))
+    second.optimizer.load_state_dict(copy.deepcopy(first.optimizer.state_dict()))
+    second.average.load_state_dict(copy.deepcopy(first.average.state_dict()))
+    second.train(range(7, 20))
+    assert all(map(torch.equal, whole.weights(), second.weights()))
+    assert not all(map(torch.equal, whole.weights(), first.weights()))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"warmup_steps": 20}, "warmup_steps 20"),
+        ({"ema_decay": 1.0}, "ema_decay"),
+        ({"total_steps": 0}, "total_steps 0"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(wrong: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        OptimConfig(**{"learning_rate": 0.1, "total_steps": 20, **wrong})  # type: ignore[arg-type]
