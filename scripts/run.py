@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 HOST = "127.0.0.1"
 BUNDLE = "checkpoints/imagenette-hybrid"
-SAMPLES = ("samples/garbage_truck.jpg", "samples/church.jpg")
+SAMPLES = ("samples/church.jpg", "samples/parachute.jpg")
 START_SECONDS = 60.0
 
 

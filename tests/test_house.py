@@ -57,6 +57,17 @@ def test_no_file_tells_of_one_machine() -> None:
     assert not found, "\n".join(found)
 
 
+def test_every_link_between_pages_leads_somewhere() -> None:
+    broken = [
+        f"{page.relative_to(ROOT)}: {link}"
+        for page in tracked_files()
+        if page.suffix == ".md"
+        for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text())
+        if not re.match(r"https?:|#|mailto:", link) and not (page.parent / link.partition("#")[0]).exists()
+    ]
+    assert not broken, "\n".join(broken)
+
+
 def test_every_dependency_has_its_reason_and_every_reason_its_dependency() -> None:
     page = (ROOT / "docs" / "dependencies.md").read_text()
     explained = re.findall(r"^\| `([^`]+)` \| \S", page, flags=re.MULTILINE)
