@@ -88,15 +88,12 @@ class Stage(nn.Module):
         features = relations = None
         if upstream is not None:
             features, relations = upstream.features, upstream.relations
+        reused: Sequence[Tensor | None] = [None] * len(self.blocks)
         if self.relation_reuse is not None:
-            relations = self.relation_reuse(relations)
+            reused = self.relation_reuse(relations).split(self.heads, dim=1)  # layers outermost
         handed_on: list[Tensor] = []
-        for layer, block in enumerate(self.blocks):
-            reused = None
-            if self.relation_reuse is not None:
-                assert relations is not None
-                reused = relations[:, layer * self.heads : (layer + 1) * self.heads]
-            tokens, logits = block(tokens, features, reused)
+        for block, of_layer in zip(self.blocks, reused, strict=True):
+            tokens, logits = block(tokens, features, of_layer)
             if self.hands_on_relations:
                 handed_on.append(logits)
         state = None

@@ -9,6 +9,7 @@ from models.architectures import build_config
 from training.augment import AugmentConfig
 from training.losses import LossConfig
 from training.optim import OptimConfig
+from training.splits import SplitSizes
 from training.views import ViewConfig
 
 
@@ -18,7 +19,7 @@ class Recipe:
 
     `views`: train on that many cached views of a frozen pretrained stem instead of on pixels (hybrid tokeniser only).
     `train_px`: side that training images are decoded to, when crops are to be cut from more than evaluation sees.
-    `search_size` and `certify_size`: images held out of training; None is a default in proportion to the data.
+    `held_out`: training images kept for search and certify; None is a default in proportion to the data.
     """
 
     architecture: str
@@ -34,8 +35,7 @@ class Recipe:
     loss: LossConfig = field(default_factory=LossConfig)
     views: ViewConfig | None = None
     train_px: int | None = None
-    search_size: int | None = None
-    certify_size: int | None = None
+    held_out: SplitSizes | None = None
     seed: int = 0
 
     def optim(self, steps_per_epoch: int) -> OptimConfig:

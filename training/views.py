@@ -22,7 +22,7 @@ from training.augment import AugmentConfig, augment_pixels, to_uint8
 from training.data import DecodedImages, evaluation_orders
 from training.seeds import IntArray, rng
 
-BUILD_BATCH = 64
+BUILD_BATCH = 32
 
 Progress = Callable[[int, int], None]
 
@@ -117,7 +117,7 @@ def _view_images(
 ) -> Tensor:
     if view < 2:
         images = plain.batch(indices).images
-        return (images.flip(-1) if view == 1 else images).to(model.mean.device)
+        return (images.flip(-1) if view == 1 else images).to(model.mean.device, memory_format=torch.channels_last)
     assert wide is not None
     images = wide.batch(indices).images.to(model.mean.device)
     return to_uint8(augment_pixels(images, config.augment, model.config.input, rng("views", seed, view, number)))

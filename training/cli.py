@@ -1,0 +1,66 @@
+"""`dvt train`, and the commands that measure what was trained."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from training.cli_evaluate import add_eval, add_profile
+
+__all__ = ["add_eval", "add_profile", "add_train"]
+
+
+def add_train(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Train a cascade and write it as a bundle."
+    parser.add_argument("--recipe", required=True, metavar="NAME", help="what to train; `--recipe list` names them all")
+    parser.add_argument("--data", type=Path, metavar="PATH", help="folder with train/<class>/* and test/ or val/")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where the bundle goes; DIR.run holds the unfinished run")
+    parser.add_argument("--resume", action="store_true", help="go on from DIR.run where an earlier run stopped")
+    parser.add_argument("--teacher", type=Path, metavar="BUNDLE", help="distil all exits from this bundle's last one")
+    parser.add_argument("--views", type=Path, metavar="DIR", help="where cached stem features are kept (default: DIR.run)")
+    parser.add_argument("--epochs", type=int, metavar="N", help="instead of the recipe's")
+    parser.add_argument("--batch", type=int, metavar="N", help="instead of the recipe's; over all processes")
+    parser.add_argument("--seed", type=int, metavar="N", help="instead of the recipe's")
+    parser.add_argument("--no-augmentation", action="store_true", help="train on the images as evaluation sees them")
+    parser.add_argument("--limit", type=int, metavar="N", help="use about N images only, for a quick try")
+    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads of torch (default: all cores)")
+    parser.add_argument("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda or cuda:N (default: auto)")
+    parser.set_defaults(run=_train)
+
+
+def _train(args: argparse.Namespace) -> int:
+    import dataclasses
+    import os
+
+    import torch
+
+    from training.augment import NO_AUGMENTATION
+    from training.recipe import load_recipe, recipe_names
+    from training.run import TrainOptions, train
+
+    if args.recipe == "list":
+        for name in recipe_names():
+            print(f"{name}: {load_recipe(name).description.splitlines()[0]}")
+        return 0
+    try:
+        if args.data is None or args.out is None:
+            raise ValueError("--data PATH and --out DIR are needed")
+        named = load_recipe(args.recipe)
+        given = {name: getattr(args, name) for name in ("epochs", "batch", "seed") if getattr(args, name) is not None}
+        if args.no_augmentation:
+            given["augment"] = NO_AUGMENTATION
+        recipe = dataclasses.replace(named.recipe, **given)
+        if args.threads is not None:
+            torch.set_num_threads(args.threads)
+        device = args.device
+        if device == "auto":
+            device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
+        options = TrainOptions(
+            args.data, args.out, torch.device(device), args.resume, args.limit, args.views, args.teacher
+        )
+        bundle = train(dataclasses.replace(named, recipe=recipe), options)
+    except (ValueError, OSError) as error:
+        print(f"dvt train: {error}", file=sys.stderr)
+        return 2
+    if bundle is not None:
+        print(f"{bundle.path} is trained; next: `dvt profile {args.out} --data {args.data}`", file=sys.stderr)
+    return 0
