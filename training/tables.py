@@ -22,7 +22,8 @@ def write_tables(tables: Sequence[Table], out: TextIO) -> None:
     except ModuleNotFoundError:
         out.write("\n".join(plain(table) for table in tables))
         return
-    console = rich.console.Console(file=out)
+    # Where the output is no terminal rich would take 80 columns and break lines that a log has room for.
+    console = rich.console.Console(file=out, width=None if out.isatty() else 120)
     for table in tables:
         drawn = rich.table.Table(title=table.title, title_justify="left")
         for at, column in enumerate(table.columns):
