@@ -46,6 +46,7 @@ class Split:
 class Profiles:
     """All that is known about leaving early with one set of weights.
 
+    `static_gmacs` is the cost of the static twin, the last stage alone without reuse, where it is known.
     Raises `ValueError` where vectors do not have one entry an exit (but the last, for thresholds), a named profile
     is missing, or a number lies outside its range.
     """
@@ -58,6 +59,7 @@ class Profiles:
     frontier: tuple[OperatingPoint, ...]
     named: dict[str, OperatingPoint]
     schema_version: int = SCHEMA_VERSION
+    static_gmacs: float | None = None
 
     def __post_init__(self) -> None:
         if self.schema_version != SCHEMA_VERSION:

@@ -8,7 +8,7 @@ CGROUP = Path("/sys/fs/cgroup")
 
 
 def available_cpus(cgroup: Path = CGROUP) -> int:
-    """At least 1. A container limited to 1.5 CPUs counts as 2: more threads than that would only wait for each other."""
+    """At least 1. A container limited to 1.5 CPUs counts as 2: more threads would only wait for each other."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = cgroup_quota(cgroup)
     return allowed if quota is None else max(1, min(allowed, math.ceil(quota)))

@@ -20,14 +20,10 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True)
 class ExitRule:
-    """When an image leaves: at exit k with confidence >= thresholds[k-1] (None: never), at `max_exit` at the latest.
-
-    `own`: whether the request's own parameters made it, rather than the budget in force.
-    """
+    """When an image leaves: at exit k with confidence >= thresholds[k-1] (None: never), at `max_exit` at the latest."""
 
     thresholds: Thresholds
     max_exit: int
-    own: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,7 +46,7 @@ class JobTimes:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the engine says about one image. `stages_run` is what it cost, which may be more than the exit it left at."""
+    """What the engine says about one image; `stages_run`, what it cost, may be more than the exit it left at."""
 
     exit: ExitTaken
     reason: ExitReason

@@ -4,6 +4,7 @@ Shapes: B batch, S input side in px, C classes. Stages are numbered from 1.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NewType, Protocol
 
 import numpy as np
@@ -61,5 +62,4 @@ class StageBackend(Protocol):
 
 def peak_state_bytes(state_bytes: Sequence[int]) -> int:
     """What one image needs at its costliest hand-over, where the old state and the new exist together."""
-    pairs = zip(state_bytes, state_bytes[1:], strict=False)
-    return max((old + new for old, new in pairs), default=state_bytes[0])
+    return max((old + new for old, new in pairwise(state_bytes)), default=state_bytes[0])

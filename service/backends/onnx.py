@@ -39,7 +39,7 @@ class OnnxState:
 
 @dataclass(frozen=True)
 class OnnxOutput:
-    """A computed batch: logits (B, C), what each image carried, and what the stage hands on, by the next one's names."""
+    """A computed batch: logits (B, C), what each image carried, and what the stage hands on, as the next names it."""
 
     logits: NDArray[np.float32]
     images: Sequence[NDArray[np.uint8]]
@@ -100,8 +100,8 @@ class OnnxBackend:
             strange = set(inputs) - offered - {IMAGE}
             if strange or LOGITS not in outputs:
                 raise BackendError(
-                    f"{bundle.path}: the graph of stage {number} takes {', '.join(inputs)} and gives {', '.join(outputs)}, "
-                    f"the stage before hands on {', '.join(sorted(offered)) or 'nothing'}: run `dvt export` on the bundle"
+                    f"{bundle.path}: stage {number}'s graph takes {', '.join(inputs)}, gives {', '.join(outputs)}; "
+                    f"the one before hands on {', '.join(sorted(offered)) or 'nothing'}: run `dvt export` on the bundle"
                 )
             offered = {name.removeprefix(NEXT) for name in outputs if name.startswith(NEXT)}
 

@@ -1,4 +1,4 @@
-"""Which weights an ONNX graph leaves outside its file, read without the `onnx` package (20 MB that serving never needs).
+"""Which weights an ONNX graph leaves outside its file, read without the `onnx` package (20 MB that serving can spare).
 
 Only the names of external initializers are wanted, a few fields deep in the protocol buffer: ModelProto.graph = 7,
 GraphProto.initializer = 5, TensorProto.name = 8 and data_location = 14 (1 is EXTERNAL); see onnx.proto of ONNX 1.18.

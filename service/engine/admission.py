@@ -1,4 +1,4 @@
-"""Who may come in: a place for a request, its body's bytes, and a permit for each of its images, or a refusal at once."""
+"""Who may come in: a place for a request, its body's bytes, a permit for each of its images; or a refusal at once."""
 
 import math
 import threading
@@ -88,7 +88,7 @@ class Admission:
             with self._lock:
                 if self._body_bytes + size_bytes > self.limits.body_bytes:
                     raise OverloadedError(
-                        f"the bodies of {self._requests} requests already fill the room of {self.limits.body_bytes} bytes "
+                        f"the bodies of other requests fill the room of {self.limits.body_bytes} bytes "
                         "(DVT_BODY_BYTES); try again later",
                         retry_after_s=self._retry_after_s(),
                     )

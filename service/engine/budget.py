@@ -155,8 +155,8 @@ class Budget:
         if any(_not_dearer(asked, bound) for bound in (self.ceiling, self.in_force.resolved)):
             return
         raise AboveCeilingError(
-            f"that may cost more than the profile {self.ceiling.profile!r}, the most that this service's operator allows "
-            f"(DVT_CEILING); ask for that profile, or for thresholds of at most {list(self.ceiling.thresholds)}"
+            f"that may cost more than the profile {self.ceiling.profile!r}, the operator's ceiling (DVT_CEILING); "
+            f"ask for that profile, or for thresholds of at most {list(self.ceiling.thresholds)}"
         )
 
     def _start(self, stored: Stored | None, first: BudgetRequest) -> InForce:

@@ -1,4 +1,4 @@
-"""The queues before the stages. Owned by the engine's thread alone; jobs that wait for stage k are in `waiting[k - 1]`."""
+"""The queues before the stages, owned by the engine's thread alone. Who waits for stage k is in `waiting[k - 1]`."""
 
 from collections.abc import Iterable
 

@@ -89,7 +89,7 @@ class Scheduler:
             while self._take_in():
                 self._step()
         except Exception:
-            # Not a failed batch (that is caught where it runs) but a bug of ours: say so, answer all, and be found dead.
+            # Not a failed batch (caught where it runs) but a bug of ours: say so, answer all, and be found dead.
             self._log.exception("engine stopped by a bug")
         finally:
             with self._wake:

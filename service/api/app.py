@@ -1,0 +1,70 @@
+"""The application: routers, error handlers, the gate around them. Takes a `Service`, starts and stops its threads."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from service.api import budget, classify, ops
+from service.api.deps import Service
+from service.api.handlers import add_handlers
+from service.api.middleware import Gate
+from service.api.schemas import BudgetBody, Problem
+from service.decode import silence_pillow
+
+_DESCRIPTION = """Image classification that spends on each image as little computation as it needs.
+
+An image leaves the cascade at the first exit that is confident enough; the **budget** says what is enough.
+Every error is a problem document (RFC 9457) with a stable `code`."""
+
+
+def create_app(service: Service, version: str) -> FastAPI:
+    """An ASGI application around `service`, whose threads run from its startup to its shutdown."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        silence_pillow()
+        service.scheduler.start()
+        service.metrics.ready(service.is_ready)
+        service.metrics.budget_revision(service.budget.in_force.revision)
+        try:
+            yield
+        finally:
+            service.admission.drain()
+            service.decoders.shutdown(wait=False, cancel_futures=False)
+            await asyncio.to_thread(service.scheduler.stop)
+
+    app = FastAPI(
+        title="DVT",
+        version=version,
+        description=_DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.service = service
+    for router in (classify.router, budget.router, ops.router):
+        app.include_router(router)
+    add_handlers(app)
+    _add_schemas(app)
+    app.add_middleware(Gate, service=service)
+    return app
+
+
+def _add_schemas(app: FastAPI) -> None:
+    """Problem documents and the body of `PUT /budget` are handled by hand, so /docs has to be told of their shapes."""
+    draw = app.openapi
+
+    def openapi() -> dict[str, object]:
+        schema = draw()
+        shapes = schema.setdefault("components", {}).setdefault("schemas", {})
+        for kind in (Problem, BudgetBody):
+            shapes.setdefault(kind.__name__, kind.model_json_schema(ref_template="#/components/schemas/{model}"))
+        # The framework's own form of a validation error, which this service never sends.
+        for name in ("HTTPValidationError", "ValidationError"):
+            shapes.pop(name, None)
+        return schema
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend the schema

@@ -1,0 +1,93 @@
+"""What every handler works with: one `Service`, put together once at start and handed down as a value."""
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+
+from models.config import DVTConfig
+from models.policy import Measure
+from models.profiles import Profiles
+from service.api.keys import Caller, KeyRing
+from service.decode import ImageLimits
+from service.engine.admission import Admission
+from service.engine.budget import Budget
+from service.engine.scheduler import Scheduler
+from service.errors import ForbiddenError, UnauthorizedError
+from service.metrics import Metrics
+from service.settings import Settings
+from service.types import Clock
+
+
+@dataclass(frozen=True)
+class Model:
+    """What is served: the facts of a bundle that answers quote. GMACs are cumulative, None where never measured."""
+
+    name: str
+    config: DVTConfig
+    weights_sha256: str
+    config_sha256: str
+    profiles: Profiles | None
+    backend: str
+    peak_state_bytes: int
+
+    @property
+    def confidence(self) -> Measure:
+        return self.profiles.confidence if self.profiles is not None else "max_softmax"
+
+    @property
+    def full_gmacs(self) -> float | None:
+        return self.gmacs(self.config.exits)
+
+    @property
+    def static_gmacs(self) -> float | None:
+        """What the last stage alone would cost, the model that a user would run instead."""
+        return self.profiles.static_gmacs if self.profiles is not None else None
+
+    def gmacs(self, stages: int) -> float | None:
+        """Cost of an image that ran so many stages."""
+        return self.profiles.exits[stages - 1].gmacs if self.profiles is not None else None
+
+
+@dataclass(frozen=True)
+class Service:
+    """Everything that a request meets."""
+
+    settings: Settings
+    model: Model
+    keys: KeyRing
+    limits: ImageLimits
+    admission: Admission
+    budget: Budget
+    scheduler: Scheduler
+    decoders: ThreadPoolExecutor
+    metrics: Metrics
+    clock: Clock
+    log: logging.Logger
+
+    @property
+    def is_ready(self) -> bool:
+        return self.scheduler.alive and not self.admission.draining
+
+
+def service_of(request: Request) -> Service:
+    return cast(Service, request.app.state.service)
+
+
+def admin_of(request: Request) -> Caller:
+    """The admin who calls. Raises `UnauthorizedError` or `ForbiddenError`, before the body is read."""
+    caller = cast(Caller | None, request.scope.get("dvt.caller"))
+    if caller is None:
+        raise UnauthorizedError(
+            "this needs the admin key: send `Authorization: Bearer KEY`; it is the value of DVT_ADMIN_KEY, or in the "
+            "file admin-key in the folder DVT_STATE_DIR of the service"
+        )
+    if not caller.is_admin:
+        raise ForbiddenError("this needs the admin key, the key sent may only classify and read")
+    return caller
+
+
+ServiceDep = Annotated[Service, Depends(service_of)]
+AdminDep = Annotated[Caller, Depends(admin_of)]

@@ -1,0 +1,117 @@
+"""What every request meets first: an id, the Host allow-list, its key; and last: headers, one count, one log line.
+
+Plain ASGI, so that nothing here touches a body: a request without a key is refused before a byte of it is read.
+"""
+
+import re
+import secrets
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.api.deps import Service
+from service.api.handlers import REQUEST_ID, respond
+from service.errors import HostNotAllowedError, InternalError, ServiceError, UnauthorizedError
+
+SECURITY_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+
+_OPEN_PATHS = ("/health/live", "/health/ready")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+class Gate:
+    """Wraps the whole application."""
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self._app = app
+        self._service = service
+        self._hosts = service.settings.hosts()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        service = self._service
+        headers = Headers(scope=scope)
+        started_s = service.clock()
+        asked_id = headers.get("x-request-id", "")
+        request_id = asked_id if _REQUEST_ID.fullmatch(asked_id) else secrets.token_hex(8)
+        scope[REQUEST_ID] = request_id
+        scope["dvt.arrived_s"] = started_s
+        status = 0
+
+        async def finish(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                response = MutableHeaders(scope=message)
+                for name, value in SECURITY_HEADERS.items():
+                    response.setdefault(name, value)
+                response["X-Request-ID"] = request_id
+                if service.admission.draining:
+                    response["Connection"] = "close"
+            await send(message)
+
+        try:
+            refusal = self._refusal(scope, headers)
+            if refusal is not None:
+                await respond(service, refusal, request_id)(scope, receive, finish)
+            else:
+                await self._app(scope, receive, finish)
+        except Exception:
+            # A bug of ours. Caught here rather than by the framework, so that this answer too has its headers.
+            service.log.exception("bug", extra={"request_id": request_id})
+            if status:
+                raise  # Half an answer is on its way: the server can only cut the connection.
+            detail = f"a bug in the service; its log has the cause under request_id {request_id}"
+            await respond(service, InternalError(detail), request_id)(scope, receive, finish)
+        finally:
+            route = getattr(scope.get("route"), "path", "unmatched")
+            method = (
+                scope["method"] if scope["method"] in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS") else "other"
+            )
+            service.metrics.request(method, route, status)
+            quiet = route.startswith("/health") or route == "/metrics"
+            service.log.log(
+                10 if quiet else 20,
+                "request",
+                extra={
+                    "request_id": request_id,
+                    "method": method,
+                    "route": route,
+                    "status": status,
+                    "ms": round((service.clock() - started_s) * 1000, 1),
+                },
+            )
+
+    def _refusal(self, scope: Scope, headers: Headers) -> ServiceError | None:
+        """Why this request may not come in; also notes the caller for the handlers."""
+        service = self._service
+        host = headers.get("host", "")
+        if "*" not in self._hosts and _host_name(host) not in self._hosts:
+            return HostNotAllowedError(
+                f"the Host {host[:64]!r} is not one of {', '.join(self._hosts)}; add it to DVT_ALLOWED_HOSTS"
+            )
+        caller = service.keys.caller(headers.get("authorization"))
+        scope["dvt.caller"] = caller
+        path = scope["path"]
+        is_open = path in _OPEN_PATHS or (path == "/metrics" and service.settings.metrics_public)
+        if service.keys.needs_key and caller is None and not is_open:
+            return UnauthorizedError(
+                "a key is needed: send `Authorization: Bearer KEY` with one that this service knows"
+            )
+        return None
+
+
+def _host_name(host: str) -> str:
+    """Without its port; `[::1]:8000` is ::1."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0].lower()
+    return host.partition(":")[0].lower().rstrip(".")

@@ -1,0 +1,214 @@
+"""What goes over the wire: requests are checked by these models, answers made and /docs drawn from them."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Threshold = Annotated[float, Field(ge=0, le=1)] | None
+
+
+class Strict(BaseModel):
+    """Unknown keys are errors: a misspelt parameter must not be ignored."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class ClassifyQuery(Strict):
+    """Parameters of `POST /classify`; at most one of `profile`, `thresholds` and `min_confidence`."""
+
+    top_k: Annotated[int | None, Field(ge=1, description="How many predictions an image; never more than classes.")] = (
+        None
+    )
+    profile: Annotated[str | None, Field(description="Leave by this profile's thresholds.")] = None
+    thresholds: Annotated[
+        str | None,
+        Field(description="Leave by these: one an exit but the last, 0..1 or `null` for never.", examples=["0.9,null"]),
+    ] = None
+    min_confidence: Annotated[
+        float | None, Field(ge=0, le=1, description="Leave at the first exit that is so confident.")
+    ] = None
+    max_exit: Annotated[int | None, Field(ge=1, description="Leave here at the latest; exits count from 1.")] = None
+    deadline_ms: Annotated[
+        float | None, Field(gt=0, le=3_600_000, description="Answer within this time, with the best exit so far.")
+    ] = None
+    priority: Annotated[int, Field(ge=1, le=9, description="1 goes first, 9 last.")] = 5
+
+
+class Prediction(Strict):
+    """One class and its probability."""
+
+    label: str
+    index: int
+    probability: float
+
+
+class ExitInfo(Strict):
+    """Where the image left and why. `threshold` is null for the last exit and for "never leave here"."""
+
+    number: int
+    of: int
+    grid: int
+    confidence: float
+    threshold: float | None
+    reason: Literal["confident", "final", "deadline", "max_exit", "guard"]
+
+
+class Compute(Strict):
+    """What the image cost. Null where the bundle was never profiled; `saved` is 1 - gmacs / full_gmacs."""
+
+    gmacs: float | None
+    full_gmacs: float | None
+    static_gmacs: float | None
+    saved: float | None
+
+
+class Timing(Strict):
+    """Milliseconds. A stage's is that of the whole batch that the image was in."""
+
+    decode: float
+    queue: float
+    stages: list[float]
+    total: float
+
+
+class Certificate(Strict):
+    """With probability 1 - delta over the calibration data, the risk of leaving early is at most epsilon."""
+
+    risk: str
+    epsilon: float
+    delta: float
+
+
+class ImageResult(Strict):
+    """The answer to one image."""
+
+    id: str
+    predictions: list[Prediction]
+    exit: ExitInfo
+    compute: Compute
+    timing_ms: Timing
+    certificate: Certificate | None
+
+
+class Problem(BaseModel):
+    """RFC 9457. `code` is stable, `detail` is for people; docs/errors.md lists all."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    request_id: str
+
+
+class ImageError(Strict):
+    """In the place of a result, for an image that could not be answered when others could."""
+
+    error: Problem
+
+
+class ModelRef(Strict):
+    name: str
+    sha256: str
+
+
+class BudgetRef(Strict):
+    """What decided: the budget in force, or what the request asked for itself (then the latter two are of that)."""
+
+    revision: int
+    operating_point: int | None
+    profile: str | None
+
+
+class ClassifyResponse(Strict):
+    """`results` are in the order of the images sent."""
+
+    request_id: str
+    model: ModelRef
+    budget: BudgetRef
+    results: list[ImageResult | ImageError]
+
+
+class BudgetBody(Strict):
+    """What `PUT /budget` takes: one of the two."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"profile": "balanced"}, {"thresholds": [0.9, None]}]})
+
+    profile: str | None = None
+    thresholds: list[float | None] | None = None
+
+
+class Point(Strict):
+    """A threshold vector and, where it was measured, what it does: `operating_point` is its number on the frontier."""
+
+    operating_point: int | None
+    profile: str | None
+    thresholds: list[float | None]
+    top1: float | None
+    mean_gmacs: float | None
+    exit_shares: list[float] | None
+
+
+class BudgetResponse(Strict):
+    """`request` can be PUT back as it is; `in_force` is what images leave by now."""
+
+    revision: int
+    request: dict[str, Any]
+    resolved: Point
+    in_force: Point
+    ceiling: str | None
+
+
+class FrontierResponse(Strict):
+    """What can be asked for: named profiles, and all points that no other beats in both cost and accuracy."""
+
+    profiles: list[Point]
+    frontier: list[Point]
+
+
+class ModelExit(Strict):
+    number: int
+    grid: int
+    gmacs: float | None
+    top1: float | None
+
+
+class WorstCase(Strict):
+    """An image that goes all the way: cumulative cost, and the memory between its stages at most."""
+
+    gmacs: float | None
+    state_bytes: int
+
+
+class ModelResponse(Strict):
+    name: str
+    architecture: str
+    sha256: str
+    config_sha256: str
+    backend: str
+    input_px: int
+    classes: int
+    labels: list[str]
+    confidence: str
+    exits: list[ModelExit]
+    profiles: list[str]
+    static_gmacs: float | None
+    worst_case: WorstCase
+
+
+class Health(Strict):
+    status: Literal["live", "ready"]
+
+
+PROBLEM_JSON = "application/problem+json"
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What a path may answer besides its result, for /docs."""
+    schema = {"$ref": "#/components/schemas/Problem"}
+    return {
+        status: {"description": "A problem document (RFC 9457).", "content": {PROBLEM_JSON: {"schema": schema}}}
+        for status in statuses
+    }

@@ -1,0 +1,181 @@
+"""Runnable stand-ins for a trained cascade: a backend whose exits follow a script, and a service around it.
+
+The picture says what happens: the red channel of its middle pixel is its `kind`, and a script maps kinds to the
+confidence of each exit. No weights, no waiting, and every rule of serving can be seen at work.
+"""
+
+import io
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from starlette.testclient import TestClient
+
+from models.bundle import Bundle
+from models.config import BackboneConfig, ConvStep, ConvTokenizer, DVTConfig, InputConfig, StageConfig
+from models.preprocess import Pixels
+from models.profiles import ExitProfile, OperatingPoint, Profiles
+from service.api.app import create_app
+from service.api.deps import Service
+from service.backends.base import State
+from service.main import Opened, build_service
+from service.settings import Loaded, Settings
+
+SIZE_PX = 8
+LABELS = ("apple", "bell", "cat", "dog")
+GMACS = (0.1, 0.3, 1.0)
+ADMIN_KEY = "let-me-in"
+WEIGHTS_SHA256, CONFIG_SHA256 = "a" * 64, "c" * 64
+
+
+def small_config(exits: int = 3) -> DVTConfig:
+    """A configuration whose network is never built."""
+    stages = tuple(StageConfig(grid, ConvTokenizer(grid, (ConvStep(8, 1),))) for grid in range(2, 2 + exits))
+    backbone = BackboneConfig(8, 1, 1, mlp_ratio=1, qkv_bias=True, norm_eps=1e-5, position="learned")
+    return DVTConfig("fake", backbone, stages, InputConfig(SIZE_PX, SIZE_PX), LABELS)
+
+
+def small_profiles() -> Profiles:
+    """Four named profiles of a cascade of three exits; `balanced` is point 1 of the frontier."""
+
+    def point(thresholds: tuple[float | None, ...], top1: float, gmacs: float) -> OperatingPoint:
+        return OperatingPoint(thresholds, top1, gmacs, (0.5, 0.25, 0.25))
+
+    fast, balanced = point((0.4, 0.4), 0.80, 0.15), point((0.8, 0.6), 0.90, 0.3)
+    accurate, full = point((0.95, 0.9), 0.95, 0.6), point((None, None), 0.96, 1.0)
+    return Profiles(
+        weights_sha256=WEIGHTS_SHA256,
+        config_sha256=CONFIG_SHA256,
+        confidence="max_softmax",
+        exits=tuple(ExitProfile(grid, gmacs, 0.9) for grid, gmacs in zip((2, 3, 4), GMACS, strict=True)),
+        splits=(),
+        frontier=(fast, balanced, accurate, full),
+        named={"fast": fast, "balanced": balanced, "accurate": accurate, "full": full},
+        static_gmacs=0.8,
+    )
+
+
+Script = Callable[[int, int], float]
+"""(kind, stage) -> confidence of label `kind % 4`; NaN for an exit gone wrong."""
+
+
+def sure_at(exit_of_kind: Mapping[int, int]) -> Script:
+    """Confident (0.97) from the given exit on, before that hardly (0.3); kinds not listed are sure at once."""
+    return lambda kind, stage: 0.97 if stage >= exit_of_kind.get(kind, 1) else 0.3
+
+
+@dataclass(frozen=True)
+class FakeState:
+    kind: int
+    stage: int
+
+
+@dataclass(frozen=True)
+class FakeOutput:
+    logits: NDArray[np.float32]
+    states: tuple[FakeState, ...]
+    held: list[FakeState]
+
+    def keep(self, row: int) -> State:
+        state = FakeState(self.states[row].kind, self.states[row].stage + 1)
+        self.held.append(state)
+        return State(state)
+
+
+@dataclass
+class FakeBackend:
+    """Runs a script instead of a network. `batches` tells what it was asked for: (stage, kinds)."""
+
+    script: Script
+    state_bytes: tuple[int, ...] = (192, 1000, 4000)
+    stage_seconds: float = 0.0
+    poison: frozenset[int] = frozenset()
+    name: str = "fake"
+    batches: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)
+    held: list[FakeState] = field(default_factory=list)
+    gate: threading.Event | None = None
+
+    def begin(self, pixels: Pixels) -> State:
+        state = FakeState(int(pixels[0, SIZE_PX // 2, SIZE_PX // 2]), 1)
+        self.held.append(state)
+        return State(state)
+
+    def run(self, stage: int, states: Sequence[State]) -> FakeOutput:
+        batch = tuple(cast(FakeState, state) for state in states)
+        assert all(state.stage == stage for state in batch), "a state came to the wrong stage"
+        if self.gate is not None:
+            self.gate.wait(10)
+        time.sleep(self.stage_seconds)
+        kinds = tuple(state.kind for state in batch)
+        self.batches.append((stage, kinds))
+        if self.poison & set(kinds):
+            raise RuntimeError(f"scripted failure of {sorted(self.poison & set(kinds))}")
+        return FakeOutput(np.stack([self._logits(kind, stage) for kind in kinds]), batch, self.held)
+
+    def release(self, state: State) -> None:
+        self.held.remove(cast(FakeState, state))
+
+    def _logits(self, kind: int, stage: int) -> NDArray[np.float32]:
+        confidence = self.script(kind, stage)
+        rest = (1 - confidence) / (len(LABELS) - 1)
+        probabilities = np.full(len(LABELS), rest, np.float32)
+        probabilities[kind % len(LABELS)] = confidence
+        return np.log(probabilities)
+
+
+def quiet_log() -> logging.Logger:
+    return logging.getLogger("dvt.test")
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+    """Returns as soon as `condition` holds; fails the test when it does not within `seconds`."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "the condition did not come true"
+        time.sleep(0.002)
+
+
+def state_folder(path: Path) -> Path:
+    folder = path / "state"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def make_service(
+    folder: Path,
+    backend: FakeBackend | None = None,
+    *,
+    profiles: Profiles | None = None,
+    secret_files: Mapping[str, Path] | None = None,
+    **settings: object,
+) -> Service:
+    """A whole service around a scripted backend. `settings` are those of `Settings`, by name."""
+    backend = backend or FakeBackend(sure_at({}))
+    values = {"state_dir": state_folder(folder), "admin_key": ADMIN_KEY, "decode_threads": 2, **settings}
+    bundle = Bundle(
+        folder / "small-bundle", small_config(len(backend.state_bytes)), CONFIG_SHA256, WEIGHTS_SHA256, profiles, None
+    )
+    loaded = Loaded(Settings.model_validate(values), secret_files or {}, ())
+    return build_service(loaded, Opened(bundle, backend), quiet_log())
+
+
+@contextmanager
+def client_of(service: Service) -> Iterator[TestClient]:
+    """Speaks to `service` without a socket, its threads running."""
+    with TestClient(create_app(service, "0"), base_url="http://localhost", raise_server_exceptions=False) as client:
+        yield client
+
+
+def picture(kind: int, image_format: str = "PNG", size: tuple[int, int] = (SIZE_PX, SIZE_PX)) -> bytes:
+    """A file of one colour that the script knows as `kind`."""
+    buffer = io.BytesIO()
+    Image.new("RGB", size, (kind, 0, 0)).save(buffer, image_format)
+    return buffer.getvalue()
