@@ -41,6 +41,7 @@ def test_images_in_subfolders_count_and_other_files_do_not(tree: Path) -> None:
     write_image(tree / "train" / "cat" / "more" / "z.PNG", 99)
     for name in ("notes.txt", ".hidden.png", "Thumbs.db"):
         (tree / "train" / "cat" / name).write_bytes(b"x")
+    write_image(tree / "train" / "cat" / ".thumbnails" / "small.png", 98)
     (tree / "train" / ".cache").mkdir()
     assert ImageFolder.scan(tree).train.paths[:3] == (
         "train/cat/0000.png",
