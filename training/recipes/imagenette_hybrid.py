@@ -5,8 +5,8 @@ numbers say how the cascade trades accuracy for computation, not how well it wou
 
     dvt train --recipe imagenette_hybrid --data IMAGENETTE --out checkpoints/imagenette-hybrid
 
-The stem is frozen. Its features are computed once for six views of each image (plain, mirrored, four random crops with
-one light RandAugment operation) and kept on disk (3.2 GB); an epoch takes one view an image.
+The stem is frozen. Its features are computed once for four views of each image (plain, mirrored, two random crops with
+one light RandAugment operation) and kept on disk (2.1 GB); an epoch takes one view an image.
 """
 
 from training.augment import AugmentConfig
@@ -26,6 +26,6 @@ RECIPE = Recipe(
     ema_decay=0.998,
     augment=AugmentConfig(mix=MixConfig(mixup_alpha=0.4)),
     loss=LossConfig(exit_weights=(1.0, 1.0, 1.0), label_smoothing=0.1, distill_from="last", distill_weight=0.3),
-    views=ViewConfig(6, AugmentConfig(crop="resized", crop_scale=(0.4, 1.0), operations=1, magnitude=6.0)),
+    views=ViewConfig(4, AugmentConfig(crop="resized", crop_scale=(0.4, 1.0), operations=1, magnitude=6.0)),
     held_out=SplitSizes(search=1000, certify=1500),
 )

@@ -1,0 +1,35 @@
+"""Running a bundle's ONNX graphs: what goes in and out of a stage, and the weights put into its session. No torch."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from models.config import DVTConfig
+
+Weights = Mapping[str, NDArray[np.float32]]
+
+
+def state_names(config: DVTConfig, k: int) -> list[str]:
+    """What stage k (from 0) takes from the one before; empty for the first, and for k = K after the last."""
+    if not 0 < k < config.exits:
+        return []
+    taken = (("features", config.reuse.features), ("relations", config.reuse.relations))
+    return [name for name, is_on in taken if is_on]
+
+
+def stage_weights(weights: Weights, k: int) -> dict[str, NDArray[np.float32]]:
+    """Those of a model's weights (state-dict name -> array) that stage k (from 0) computes with: its own, and the stem's."""
+    return {name: array for name, array in weights.items() if name.startswith((f"stages.{k}.", "stem."))}
+
+
+def stage_session(graph: bytes, weights: Weights, k: int, options: ort.SessionOptions) -> ort.InferenceSession:
+    """A session of stage k's graph, which holds no weights, with those of `weights` injected.
+
+    The session reads the arrays where they are: keep them alive, and unchanged, as long as it. Raises onnxruntime's
+    errors if one is missing or of another shape.
+    """
+    chosen = stage_weights(weights, k)
+    options.add_external_initializers(list(chosen), [ort.OrtValue.ortvalue_from_numpy(a) for a in chosen.values()])
+    return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
