@@ -59,7 +59,8 @@ def help_text() -> str:
 
 def parser_of(command: Command) -> argparse.ArgumentParser:
     """The parser of one command; imports the module that holds it."""
-    parser = argparse.ArgumentParser(prog=f"dvt {command.name}", description=f"{command.help}.".capitalize())
+    description = f"{command.help[0].upper()}{command.help[1:]}."
+    parser = argparse.ArgumentParser(prog=f"dvt {command.name}", description=description)
     add = getattr(importlib.import_module(command.module), f"add_{command.name}")
     add(parser)
     return parser

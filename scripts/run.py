@@ -39,12 +39,11 @@ def is_ready(port: int) -> bool:
 
 
 def what_to_try(port: int) -> str:
-    """Lines to copy into another terminal: two photographs that leave at different exits, and how to ask for less."""
+    """Lines to copy into another terminal: two photographs that leave at different exits."""
     url = f"http://{HOST}:{port}"
-    lines = ["", "Ready. Try in another terminal, in this folder:", ""]
+    lines = ["", "Ready. Two photographs that leave at different exits, for another terminal in this folder:", ""]
     lines += [f"  curl -s -F image=@{sample} '{url}/classify?top_k=3'" for sample in SAMPLES]
-    lines += ["", f"API: {url}/docs    Stop: Ctrl-C", ""]
-    return "\n".join(lines)
+    return "\n".join([*lines, ""])
 
 
 def main() -> int:
