@@ -220,7 +220,7 @@ def _unknown(environment: Mapping[str, str]) -> list[str]:
     found = []
     for variable in sorted(environment):
         if variable.startswith(PREFIX) and variable not in known:
-            close = difflib.get_close_matches(variable, sorted(known), n=1)
+            close = difflib.get_close_matches(variable, sorted(known), n=1, cutoff=0.75)
             hint = f"; did you mean {close[0]}?" if close else "; docs/settings.md lists all"
             found.append(f"{variable} is no setting of the service and has no effect{hint}")
     return found

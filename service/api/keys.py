@@ -84,7 +84,7 @@ class KeyRing:
         for is_admin, source in ((False, self._api), (True, self._admin)):
             for known in source.keys() if source is not None else ():
                 if hmac.compare_digest(digest, known.digest):
-                    found = Caller(known.name, is_admin)
+                    found = Caller("admin" if is_admin else known.name, is_admin)
         return found
 
 

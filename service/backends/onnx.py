@@ -1,8 +1,8 @@
 """Stages through ONNX Runtime on the CPU. No torch.
 
-A graph file holds no weights: every initializer is external under its state-dict name, and the session gets it from
-the bundle's one weights file. Graph of stage k: inputs `image` and, of what stage k - 1 handed on, `features` and
-`relations`; outputs `logits` and what it hands on, `next_features` and `next_relations`.
+A graph file holds no weights: its session gets them from the bundle's one weights file (see `models.graphs`). Graph k
+takes `image` and, of what stage k - 1 handed on, `features` and `relations`; it gives `logits` and what it hands on,
+`next_features` and `next_relations`.
 
 Shapes: B batch, S input side in px, C classes.
 """
@@ -17,9 +17,9 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from models.bundle import Bundle
+from models.graphs import Weights, stage_session
 from models.preprocess import Pixels
 from service.backends.base import BackendError, State
-from service.backends.onnx_graph import external_initializers
 
 IMAGE, LOGITS, NEXT = "image", "logits", "next_"
 
@@ -61,8 +61,9 @@ class OnnxBackend:
             raise BackendError(
                 f"{bundle.path} has no ONNX graphs: run `dvt export {bundle.path}`, or use --backend eager"
             )
-        weights = bundle.weights()
-        self._sessions = tuple(_open_session(graph, weights, threads) for graph in bundle.onnx)
+        # Sessions compute with these very arrays, which must live as long.
+        self._weights = bundle.weights()
+        self._sessions = tuple(_open_session(graph, self._weights, k, threads) for k, graph in enumerate(bundle.onnx))
         self._inputs = tuple(tuple(value.name for value in session.get_inputs()) for session in self._sessions)
         self._outputs = tuple(tuple(value.name for value in session.get_outputs()) for session in self._sessions)
         self._check_chain(bundle)
@@ -106,27 +107,20 @@ class OnnxBackend:
             offered = {name.removeprefix(NEXT) for name in outputs if name.startswith(NEXT)}
 
 
-def _open_session(graph: Path, weights: Mapping[str, NDArray[np.float32]], threads: int) -> ort.InferenceSession:
-    model = graph.read_bytes()
-    try:
-        names = external_initializers(model)
-    except ValueError as error:
-        raise BackendError(f"{graph}: {error}; run `dvt export` on the bundle") from error
-    unknown = [name for name in names if name not in weights]
-    if unknown:
-        raise BackendError(
-            f"{graph} wants weights that the bundle has not: {', '.join(unknown)}; run `dvt export` on it"
-        )
+def _options(threads: int) -> ort.SessionOptions:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     # Threads that spin while they wait would take the cores from those that decode images.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
-    if names:
-        values = [ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(weights[name])) for name in names]
-        options.add_external_initializers(list(names), values)
+    return options
+
+
+def _open_session(graph: Path, weights: Weights, k: int, threads: int) -> ort.InferenceSession:
     try:
-        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        return stage_session(graph.read_bytes(), weights, k, _options(threads))
     except Exception as error:  # ONNX Runtime's own exceptions share no base class of theirs.
-        raise BackendError(f"{graph} cannot be loaded by ONNX Runtime {ort.__version__}: {error}") from error
+        raise BackendError(
+            f"{graph} cannot be loaded by ONNX Runtime {ort.__version__} ({error}): run `dvt export` on the bundle"
+        ) from error
