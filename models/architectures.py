@@ -94,4 +94,6 @@ def build_config(name: str, labels: tuple[str, ...]) -> DVTConfig:
 def as_static(config: DVTConfig) -> DVTConfig:
     """The same network's last stage alone, without reuse."""
     name = config.architecture.replace("dvt_", "static_", 1)
-    return replace(config, architecture=name, stages=config.stages[-1:], reuse=ReuseConfig(features=False, relations=False))
+    return replace(
+        config, architecture=name, stages=config.stages[-1:], reuse=ReuseConfig(features=False, relations=False)
+    )

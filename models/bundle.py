@@ -84,9 +84,7 @@ def read_bundle(path: str | Path) -> Bundle:
     profiles_path = path / PROFILES
     try:
         config = DVTConfig.from_json(_read_text(path / CONFIG), str(path / CONFIG))
-        profiles = (
-            Profiles.from_json(_read_text(profiles_path), str(profiles_path)) if profiles_path.exists() else None
-        )
+        profiles = Profiles.from_json(_read_text(profiles_path), str(profiles_path)) if profiles_path.exists() else None
     except SchemaError as error:
         raise BundleError(str(error)) from error
     graphs = tuple(path / _graph_name(number) for number in range(1, config.exits + 1))
@@ -177,8 +175,8 @@ def _check_profiles(bundle: Bundle, profiles: Profiles) -> None:
     ):
         if measured != present:
             raise BundleError(
-                f"{bundle.path / PROFILES} was measured on {what} {measured[:12]}..., the bundle has {present[:12]}...: "
-                "thresholds belong to their weights; run `dvt profile` again"
+                f"{bundle.path / PROFILES} was measured on {what} {measured[:12]}..., "
+                f"the bundle has {present[:12]}...: thresholds belong to their weights; run `dvt profile` again"
             )
     if len(profiles.exits) != bundle.config.exits:
         raise BundleError(

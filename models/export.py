@@ -1,8 +1,8 @@
 """One ONNX graph a stage, compared with eager before it is handed out.
 
 A graph carries no weights: each initializer that is a weight of the model is marked as external data and keeps its
-state-dict name, and whoever runs the graph injects model.safetensors. So a bundle holds its weights once, and stages share
-those of a common stem in memory. See `models.graphs` for the other side.
+state-dict name, and whoever runs the graph injects model.safetensors. So a bundle holds its weights once, and stages
+share those of a common stem in memory. See `models.graphs` for the other side.
 
 Shapes: B batch, dynamic in every graph. Inputs `image` (B, 3, S, S) uint8, from the second stage on `features`
 and `relations` of the state; outputs `logits`, and but for the last stage `next_features` and `next_relations`.
@@ -114,7 +114,8 @@ def _without_weights(proto: onnx.ModelProto, weights: Weights) -> bytes:
         node.ClearField("metadata_props")
         node.ClearField("doc_string")
     graph.ClearField("value_info")
-    return proto.SerializeToString()
+    data: bytes = proto.SerializeToString()
+    return data
 
 
 def _compare(model: DVT, graphs: Sequence[bytes], weights: Weights, batch: int) -> None:
@@ -129,8 +130,8 @@ def _compare(model: DVT, graphs: Sequence[bytes], weights: Weights, batch: int) 
             difference = float(np.abs(ours - theirs.numpy()).max() / max(1.0, float(theirs.abs().max())))
             if not difference <= TOLERANCE:
                 raise ExportError(
-                    f"stage {k + 1}, batch {batch}: {output.name} differs from eager by {difference:.2g} of its largest "
-                    f"value, {TOLERANCE:.0e} is allowed; nothing was written"
+                    f"stage {k + 1}, batch {batch}: {output.name} differs from eager by {difference:.2g} "
+                    f"of its largest value, {TOLERANCE:.0e} is allowed; nothing was written"
                 )
 
 

@@ -20,7 +20,7 @@ def state_names(config: DVTConfig, k: int) -> list[str]:
 
 
 def stage_weights(weights: Weights, k: int) -> dict[str, NDArray[np.float32]]:
-    """Those of a model's weights (state-dict name -> array) that stage k (from 0) computes with: its own, and the stem's."""
+    """Those of `weights` (state-dict name -> array) that stage k (from 0) computes with: its own, and the stem's."""
     return {name: array for name, array in weights.items() if name.startswith((f"stages.{k}.", "stem."))}
 
 

@@ -18,7 +18,8 @@ def softmax(logits: Floats, temperature: float = 1.0) -> Floats:
     """Probabilities (..., C) of logits (..., C) divided by `temperature`; NaN logits give NaN."""
     scaled = logits / temperature
     weights = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
-    return weights / weights.sum(axis=-1, keepdims=True)
+    probabilities: Floats = weights / weights.sum(axis=-1, keepdims=True)
+    return probabilities
 
 
 def confidence(probabilities: Floats, measure: Measure = "max_softmax") -> Floats:

@@ -25,12 +25,15 @@ class ExitProfile:
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """A threshold vector (one entry an exit but the last; None is "never leave here") and what it does."""
+    """A threshold vector (one entry an exit but the last; None is "never leave here") and what it does.
+
+    `exit_shares` has one entry an exit, or is None where only accuracy and cost are known (a published curve).
+    """
 
     thresholds: tuple[float | None, ...]
     top1: float
     mean_gmacs: float
-    exit_shares: tuple[float, ...]
+    exit_shares: tuple[float, ...] | None
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class Profiles:
             raise ValueError(f"named lacks {', '.join(missing)}")
         for point in (*self.frontier, *self.named.values()):
             check_thresholds(point.thresholds, len(self.exits))
-            if len(point.exit_shares) != len(self.exits):
+            if point.exit_shares is not None and len(point.exit_shares) != len(self.exits):
                 raise ValueError(f"exit_shares has {len(point.exit_shares)} entries for {len(self.exits)} exits")
 
     def to_json(self) -> str:

@@ -35,7 +35,8 @@ class Performer(nn.Module):
     def _features(self, x: Tensor) -> Tensor:
         """exp(w.x - |x|^2 / 2) / sqrt(m), (B, P, d) -> (B, P, m) in fp32."""
         half_norm = x.square().sum(dim=-1, keepdim=True) / 2
-        return torch.exp(x @ self.w.float().T - half_norm) / RANDOM_FEATURES**0.5
+        features: Tensor = torch.exp(x @ self.w.float().T - half_norm) / RANDOM_FEATURES**0.5
+        return features
 
     def _attend(self, key: Tensor, query: Tensor, value: Tensor) -> Tensor:
         """y = q' (k'^T v) / (q' . sum k' + eps), in fp32 whatever the autocast says."""
@@ -84,4 +85,5 @@ def sinusoid_positions(count: int, dim: int) -> Tensor:
 
 def _orthogonal_features(count: int, dim: int) -> Tensor:
     """Random projection (count, dim) with orthogonal rows of norm sqrt(count), which lowers the variance."""
-    return nn.init.orthogonal_(torch.empty(count, dim)) * count**0.5
+    rows: Tensor = nn.init.orthogonal_(torch.empty(count, dim))
+    return rows * count**0.5

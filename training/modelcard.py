@@ -44,8 +44,8 @@ chosen on it). GMACs are multiply-accumulates of one image, stages before the ex
 
     dvt train --recipe {named.name} --data PATH --out DIR
 
-{measured.hours:.2f} hours in the last run of the process on {platform.machine()} with {torch.get_num_threads()} threads \
-(or a GPU, as the recipe says), torch {torch.__version__.partition("+")[0]}, seed {named.recipe.seed}. Weights are the
-exponential moving average, stored in fp16, computed with in fp32. splits.json names the training images that were held
-out to set thresholds (search) and to certify them.
+{measured.hours:.2f} hours on {platform.machine()} with {torch.get_num_threads()} threads in the run that ended it, \
+torch {torch.__version__.partition("+")[0]}, seed {named.recipe.seed}.
+Weights are the exponential moving average, stored in fp16, computed with in fp32. splits.json names the training images
+that were held out to set thresholds (search) and to certify them.
 """

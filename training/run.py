@@ -37,7 +37,7 @@ EVALUATION_BATCH = 128
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """Choices that are not the recipe's. `views`: where cached views are kept, to be shared by a cascade and its twin."""
+    """Choices that are not the recipe's. `views`: where cached views are kept, for a cascade and its twin to share."""
 
     data: Path
     out: Path
@@ -74,7 +74,8 @@ def _train(named: NamedRecipe, options: TrainOptions, files: RunFiles, world: Wo
     cut = splits.cut(folder, splits.sizes_for(len(folder.train), recipe.held_out), recipe.seed)
     config = build_config(recipe.architecture, folder.labels)
     torch.manual_seed(recipe.seed)
-    model = DVT(config).to(options.device, memory_format=torch.channels_last)
+    model = DVT(config).to(options.device)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's annotations
     if model.stem is not None:
         model.stem.load_state_dict(load_stem())
         model.stem.requires_grad_(False)

@@ -1,7 +1,8 @@
 """Features of a frozen stem under a few augmentations of every training image, computed once and kept on disk.
 
 A frozen stem gives the same features every epoch, and it is most of what a hybrid cascade computes. So each image
-passes it `count` times before training: as it is, flipped, and under random augmentation; an epoch then takes one of these.
+passes it `count` times before training: as it is, flipped, and under random augmentation; an epoch then takes one of
+these.
 
 Shapes: n images, V views an image, (c, g, g) what `DVT.view` gives for a stage.
 """
