@@ -1,4 +1,4 @@
-"""Bad input, one line a case: a 4xx problem document with a stable code, the limit and the way out; then life goes on."""
+"""Bad input, one line a case: a 4xx problem document with code, limit and way out; then life goes on."""
 
 import base64
 import json

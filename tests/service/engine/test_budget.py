@@ -1,0 +1,152 @@
+"""The budget in force: what a request resolves to, what outlives a restart, and how far a client may go."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from models.profiles import Profiles
+from service.engine.budget import FILE, Budget, BudgetRequest, Catalogue, confidence_rule
+from service.errors import AboveCeilingError, InvalidParameterError, InvalidThresholdsError, UnknownProfileError
+from tests.service.cascades import quiet_log, small_profiles
+
+
+def budget_in(
+    folder: Path,
+    *,
+    bundle: str = "bundle-1",
+    profiles: Profiles | None = None,
+    first_profile: str = "balanced",
+    ceiling: str = "",
+    bare: bool = False,
+) -> Budget:
+    catalogue = Catalogue(3, None if bare else profiles or small_profiles())
+    return Budget(
+        catalogue, bundle=bundle, first_profile=first_profile, ceiling=ceiling, folder=folder, log=quiet_log()
+    )
+
+
+def test_a_profile_resolves_to_its_thresholds_and_its_point_on_the_frontier(tmp_path: Path) -> None:
+    resolved = budget_in(tmp_path).in_force.resolved
+    assert (resolved.thresholds, resolved.profile, resolved.operating_point) == ((0.8, 0.6), "balanced", 1)
+    assert resolved.measured is not None
+    assert resolved.measured.mean_gmacs == 0.3
+
+
+def test_thresholds_of_the_frontier_are_recognised_and_others_are_taken_as_they_are(tmp_path: Path) -> None:
+    budget = budget_in(tmp_path)
+    known = budget.put(BudgetRequest(thresholds=(0.95, 0.9))).resolved
+    assert (known.operating_point, known.profile) == (2, None)
+    new = budget.put(BudgetRequest(thresholds=(0.123, None))).resolved
+    assert (new.thresholds, new.operating_point, new.measured) == ((0.123, None), None, None)
+
+
+def test_each_change_is_a_revision_that_outlives_a_restart(tmp_path: Path) -> None:
+    budget = budget_in(tmp_path)
+    assert budget.in_force.revision == 1
+    assert budget.put(BudgetRequest(profile="fast")).revision == 2
+    again = budget_in(tmp_path, first_profile="accurate")
+    assert (again.in_force.revision, again.in_force.request) == (2, BudgetRequest(profile="fast"))
+    assert again.put(BudgetRequest(thresholds=(None, 0.5))).revision == 3
+    assert budget_in(tmp_path).in_force.request == BudgetRequest(thresholds=(None, 0.5))
+
+
+def test_the_budget_of_another_bundle_is_not_used_but_counted_on(tmp_path: Path) -> None:
+    budget_in(tmp_path, bundle="bundle-1").put(BudgetRequest(profile="fast"))
+    other = budget_in(tmp_path, bundle="bundle-2")
+    assert (other.in_force.revision, other.in_force.request) == (3, BudgetRequest(profile="balanced"))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"revision": 5}', "\x00\xff"])
+def test_a_damaged_file_is_replaced_by_the_first_budget(tmp_path: Path, text: str) -> None:
+    (tmp_path / FILE).write_bytes(text.encode("latin-1"))
+    assert budget_in(tmp_path).in_force.request == BudgetRequest(profile="balanced")
+    assert json.loads((tmp_path / FILE).read_text())["revision"] == 1
+
+
+def test_a_profile_that_the_bundle_no_longer_has_gives_way_to_the_first_budget(tmp_path: Path) -> None:
+    budget_in(tmp_path)
+    stored = json.loads((tmp_path / FILE).read_text())
+    stored["request"]["profile"] = "gone"
+    (tmp_path / FILE).write_text(json.dumps(stored))
+    assert budget_in(tmp_path).in_force.request == BudgetRequest(profile="balanced")
+
+
+def test_two_services_on_one_folder_never_give_the_same_revision(tmp_path: Path) -> None:
+    budgets = [budget_in(tmp_path) for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        puts = [pool.submit(budget.put, BudgetRequest(profile="fast")) for budget in budgets for _ in range(5)]
+        revisions = [put.result().revision for put in puts]
+    assert sorted(revisions) == list(range(2, 22))
+
+
+def test_without_profiles_the_whole_cascade_runs_and_only_thresholds_can_be_asked_for(tmp_path: Path) -> None:
+    budget = budget_in(tmp_path, bare=True)
+    assert budget.in_force.resolved.thresholds == (None, None)
+    assert budget.put(BudgetRequest(thresholds=(0.5, 0.5))).resolved.thresholds == (0.5, 0.5)
+    with pytest.raises(UnknownProfileError, match="dvt profile"):
+        budget.put(BudgetRequest(profile="fast"))
+
+
+@pytest.mark.parametrize(
+    ("request_", "error"),
+    [
+        (BudgetRequest(profile="turbo"), UnknownProfileError),
+        (BudgetRequest(thresholds=(0.5,)), InvalidThresholdsError),
+        (BudgetRequest(thresholds=(0.5, 1.5)), InvalidThresholdsError),
+        (BudgetRequest(thresholds=(0.5, float("nan"))), InvalidThresholdsError),
+        (BudgetRequest(profile="fast", thresholds=(0.5, 0.5)), InvalidParameterError),
+    ],
+)
+def test_what_cannot_be_resolved_changes_nothing(
+    tmp_path: Path, request_: BudgetRequest, error: type[Exception]
+) -> None:
+    budget = budget_in(tmp_path)
+    before = (tmp_path / FILE).read_bytes()
+    with pytest.raises(error):
+        budget.put(request_)
+    assert (budget.in_force.revision, (tmp_path / FILE).read_bytes()) == (1, before)
+
+
+@pytest.mark.parametrize("setting", ["first_profile", "ceiling"])
+def test_a_profile_in_the_settings_that_is_not_there_is_an_error_at_start(tmp_path: Path, setting: str) -> None:
+    with pytest.raises(UnknownProfileError, match="'turbo', this bundle has fast, balanced"):
+        budget_in(tmp_path, **{setting: "turbo"})  # type: ignore[arg-type]  # one of two text parameters
+
+
+@pytest.mark.parametrize(
+    ("asked", "allowed"),
+    [
+        (BudgetRequest(profile="fast"), True),
+        (BudgetRequest(profile="balanced"), True),
+        (BudgetRequest(profile="accurate"), False),
+        (BudgetRequest(profile="full"), False),
+        (BudgetRequest(thresholds=(0.8, 0.6)), True),
+        (BudgetRequest(thresholds=(0.7, 0.1)), True),
+        (BudgetRequest(thresholds=(0.1, 0.7)), False),
+        (BudgetRequest(thresholds=(None, 0.1)), False),
+        (BudgetRequest(thresholds=confidence_rule(3, 0.6)), True),
+        (BudgetRequest(thresholds=confidence_rule(3, 0.61)), False),
+    ],
+)
+def test_a_request_may_be_cheaper_than_the_ceiling_never_dearer(
+    tmp_path: Path, asked: BudgetRequest, allowed: bool
+) -> None:
+    budget = budget_in(tmp_path, first_profile="fast", ceiling="balanced")
+    resolved = budget.catalogue.resolve(asked)
+    if allowed:
+        budget.check_ceiling(resolved)
+    else:
+        with pytest.raises(AboveCeilingError, match="'balanced'"):
+            budget.check_ceiling(resolved)
+
+
+def test_what_is_in_force_for_all_may_be_asked_for_by_one(tmp_path: Path) -> None:
+    budget = budget_in(tmp_path, first_profile="accurate", ceiling="fast")
+    budget.check_ceiling(budget.catalogue.resolve(BudgetRequest(profile="accurate")))
+
+
+def test_without_a_ceiling_everything_may_be_asked_for(tmp_path: Path) -> None:
+    budget = budget_in(tmp_path, first_profile="fast")
+    budget.check_ceiling(budget.catalogue.resolve(BudgetRequest(profile="full")))

@@ -1,0 +1,287 @@
+"""The one loop: each image answered exactly once, by the exit rule, whatever happens around it."""
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.engine.batching import BatchLimits
+from service.engine.job import Job, Outcome
+from service.engine.scheduler import ExitMeasure, Scheduler, deadline_outcome
+from service.errors import DeadlineExceededError, InferenceFailedError, NotReadyError, ServiceError
+from service.metrics import Metrics
+from service.types import Answer, ExitRule, Thresholds
+from tests.service.cascades import SIZE_PX, FakeBackend, Script, quiet_log, sure_at, wait_until
+
+NAN = float("nan")
+
+
+@dataclass
+class Bench:
+    """A running scheduler around a scripted backend; collects what is delivered."""
+
+    backend: FakeBackend
+    max_batch: int = 8
+    outcomes: dict[int, list[Outcome]] = field(default_factory=dict)
+    released: Counter[int] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self.now_s = 0.0
+        exits = len(self.backend.state_bytes)
+        self.scheduler = Scheduler(
+            self.backend,
+            ExitMeasure("max_softmax", (1.0,) * exits),
+            BatchLimits(self.max_batch),
+            clock=lambda: self.now_s,
+            metrics=Metrics("fake", "0", exits),
+            log=quiet_log(),
+        )
+        self.rule = ExitRule((0.9,) * (exits - 1), exits)
+
+    def job(
+        self, number: int, *, rule: ExitRule | None = None, deadline_s: float | None = None, priority: int = 5
+    ) -> Job:
+        self.outcomes[number] = []
+        return Job(
+            rule or self.rule,
+            arrived_s=float(number),
+            deadline_s=deadline_s,
+            priority=priority,
+            deliver=self.outcomes[number].append,
+            released=lambda: self.released.update([number]),
+        )
+
+    def submit(self, number: int, kind: int, **options: object) -> Job:
+        job = self.job(number, **options)  # type: ignore[arg-type]  # passed on as they came
+        self.scheduler.submit(job, np.full((3, SIZE_PX, SIZE_PX), kind, np.uint8))
+        return job
+
+    def wait(self) -> None:
+        wait_until(lambda: all(self.released[number] for number in self.outcomes))
+
+    def outcome(self, number: int) -> Outcome:
+        (outcome,) = self.outcomes[number]
+        return outcome
+
+    def answer(self, number: int) -> Answer:
+        outcome = self.outcome(number)
+        assert isinstance(outcome, Answer)
+        return outcome
+
+
+benches: list[Bench] = []
+
+
+def bench(script: Script, *, max_batch: int = 8, start: bool = True, **backend: object) -> Bench:
+    made = Bench(FakeBackend(script, **backend), max_batch)  # type: ignore[arg-type]  # passed on as they came
+    if start:
+        made.scheduler.start()
+    benches.append(made)
+    return made
+
+
+@pytest.fixture(autouse=True)
+def every_engine_ends_empty() -> Iterator[None]:
+    yield
+    while benches:
+        made = benches.pop()
+        made.scheduler.stop()
+        assert made.backend.held == [], "a state was never released"
+        assert all(len(outcomes) <= 1 for outcomes in made.outcomes.values()), "a job was answered twice"
+        assert all(made.released[number] == 1 for number in made.outcomes), "a job was not released exactly once"
+
+
+def test_an_image_leaves_at_the_first_exit_that_is_confident_enough() -> None:
+    made = bench(sure_at({7: 2}))
+    made.submit(0, 7)
+    made.wait()
+    answer = made.answer(0)
+    assert (answer.exit.number, answer.reason, answer.stages_run) == (2, "confident", 2)
+    assert answer.exit.confidence == pytest.approx(0.97)
+    assert int(answer.exit.probabilities.argmax()) == 7 % 4
+    assert len(answer.times.stages_s) == 2
+
+
+def test_only_those_that_stay_are_computed_further_and_together_with_others() -> None:
+    made = bench(sure_at({1: 1, 2: 2, 3: 3}), start=False)
+    for number, kind in enumerate((1, 2, 3, 1, 2, 3)):
+        made.submit(number, kind)
+    made.scheduler.start()
+    made.wait()
+    assert made.backend.batches == [(1, (1, 2, 3, 1, 2, 3)), (2, (2, 3, 2, 3)), (3, (3, 3))]
+
+
+def test_a_stayer_is_batched_with_one_that_came_later() -> None:
+    gate = threading.Event()
+    made = bench(sure_at({3: 3}), gate=gate, max_batch=2)
+    made.submit(0, 3)
+    wait_until(lambda: made.backend.held != [])
+    made.submit(1, 3)
+    gate.set()
+    made.wait()
+    assert Counter(stage for stage, _ in made.backend.batches)[1] == 2
+    assert [answer.exit.number for answer in (made.answer(0), made.answer(1))] == [3, 3]
+
+
+def test_a_failing_batch_is_split_until_the_guilty_one_is_alone() -> None:
+    made = bench(sure_at({}), poison=frozenset({66}), start=False)
+    for number, kind in enumerate((1, 2, 66, 3, 4)):
+        made.submit(number, kind)
+    made.scheduler.start()
+    made.wait()
+    assert isinstance(made.outcome(2), InferenceFailedError)
+    assert [made.answer(number).exit.number for number in (0, 1, 3, 4)] == [1, 1, 1, 1]
+    assert made.scheduler.alive
+
+
+def test_a_nan_never_exits_early_even_where_the_request_wanted_to_leave() -> None:
+    made = bench(lambda kind, stage: NAN if stage < 3 else 0.5)
+    made.submit(0, 1, rule=ExitRule((0.0, 0.0), 3))
+    made.submit(1, 1, rule=ExitRule((0.0, 0.0), 1))
+    made.wait()
+    assert [(made.answer(n).exit.number, made.answer(n).reason) for n in (0, 1)] == [(3, "final"), (3, "final")]
+
+
+def test_a_nan_at_the_last_exit_leaves_the_best_earlier_word() -> None:
+    made = bench(lambda kind, stage: NAN if stage == 3 else 0.5)
+    made.submit(0, 1)
+    made.wait()
+    answer = made.answer(0)
+    assert (answer.exit.number, answer.reason, answer.stages_run) == (2, "guard", 3)
+
+
+def test_nothing_but_nan_is_an_error() -> None:
+    made = bench(lambda kind, stage: NAN)
+    made.submit(0, 1)
+    made.wait()
+    assert isinstance(made.outcome(0), InferenceFailedError)
+
+
+def test_a_job_whose_client_has_left_is_dropped_before_its_next_stage() -> None:
+    gate = threading.Event()
+    made = bench(sure_at({3: 3}), gate=gate)
+    job = made.submit(0, 3)
+    wait_until(lambda: job.state is not None)
+    assert job.abandon()
+    gate.set()
+    made.wait()
+    assert made.outcomes[0] == []
+    assert len(made.backend.batches) <= 1
+
+
+def test_a_deadline_that_passes_in_the_queue_gives_the_best_exit_so_far_or_an_error() -> None:
+    made = bench(sure_at({3: 3}), start=False)
+    made.submit(0, 3, deadline_s=5.0)
+    made.now_s = 6.0
+    made.scheduler.start()
+    made.wait()
+    assert isinstance(made.outcome(0), DeadlineExceededError)
+
+    late = made.job(1, deadline_s=9.0)
+    late.best, late.stages_run = None, 0
+    assert isinstance(deadline_outcome(late), DeadlineExceededError)
+    late.release()
+
+
+def test_the_deadline_and_the_engine_compete_for_one_answer() -> None:
+    gate = threading.Event()
+    made = bench(sure_at({3: 3}), gate=gate)
+    job = made.submit(0, 3)
+    wait_until(lambda: job.state is not None)
+    assert job.finish(deadline_outcome(job))
+    assert not job.finish(InferenceFailedError("too late"))
+    gate.set()
+    made.wait()
+    assert isinstance(made.outcome(0), DeadlineExceededError)
+
+
+def test_a_device_that_takes_no_image_fails_that_image_alone() -> None:
+    made = bench(sure_at({}), start=False)
+    begin = made.backend.begin
+
+    def full(pixels: np.ndarray) -> object:
+        if pixels[0, 0, 0] == 66:
+            raise MemoryError("out of memory")
+        return begin(pixels)
+
+    made.backend.begin = full  # type: ignore[assignment,method-assign]
+    made.submit(0, 66)
+    made.submit(1, 1)
+    made.scheduler.start()
+    made.wait()
+    assert isinstance(made.outcome(0), InferenceFailedError)
+    assert made.answer(1).exit.number == 1
+
+
+def test_a_stopped_engine_answers_what_is_left_and_what_comes_later() -> None:
+    made = bench(sure_at({}), start=False)
+    made.submit(0, 1)
+    made.scheduler.stop()
+    made.scheduler.start()
+    wait_until(lambda: made.released[0] == 1)
+    made.submit(1, 1)
+    assert [type(made.outcome(number)) for number in (0, 1)] == [NotReadyError, NotReadyError]
+    assert not made.scheduler.alive
+
+
+def test_a_bug_in_the_loop_answers_everybody_and_is_seen() -> None:
+    made = bench(sure_at({}), start=False)
+
+    def broken(state: object) -> None:
+        raise KeyError("bug")
+
+    release = made.backend.release
+    made.backend.release = broken  # type: ignore[assignment,method-assign]
+    made.submit(0, 1)
+    made.scheduler.start()
+    wait_until(lambda: not made.scheduler.alive)
+    made.backend.release = release  # type: ignore[method-assign]
+    assert len(made.outcomes[0]) == 1
+    made.backend.held.clear()
+    made.released[0] = 1
+
+
+@given(
+    kinds=st.lists(st.integers(0, 40), min_size=1, max_size=25),
+    exit_of_kind=st.dictionaries(st.integers(0, 40), st.integers(1, 4)),
+    poison=st.frozensets(st.integers(0, 40), max_size=3),
+    max_batch=st.integers(1, 8),
+)
+def test_every_job_is_answered_exactly_once_and_by_its_own_exit(
+    kinds: list[int], exit_of_kind: dict[int, int], poison: frozenset[int], max_batch: int
+) -> None:
+    made = bench(sure_at(exit_of_kind), poison=poison, max_batch=max_batch)
+    for number, kind in enumerate(kinds):
+        made.submit(number, kind)
+    made.wait()
+    for number, kind in enumerate(kinds):
+        outcome = made.outcome(number)
+        if kind in poison:
+            assert isinstance(outcome, ServiceError)
+        else:
+            assert isinstance(outcome, Answer)
+            assert outcome.exit.number == min(3, exit_of_kind.get(kind, 1))
+            assert int(outcome.exit.probabilities.argmax()) == kind % 4
+    made.scheduler.stop()
+
+
+@given(
+    confidences=st.tuples(*[st.floats(0.26, 0.99)] * 3),
+    low=st.tuples(*[st.none() | st.floats(0, 1)] * 2),
+    raised=st.tuples(*[st.none() | st.floats(0, 1)] * 2),
+)
+def test_raising_a_threshold_never_makes_an_image_leave_earlier(
+    confidences: tuple[float, float, float], low: Thresholds, raised: Thresholds
+) -> None:
+    high = tuple(None if a is None or b is None else max(a, b) for a, b in zip(low, raised, strict=True))
+    made = bench(lambda kind, stage: confidences[stage - 1])
+    made.submit(0, 1, rule=ExitRule(low, 3))
+    made.submit(1, 1, rule=ExitRule(high, 3))
+    made.wait()
+    assert made.answer(0).exit.number <= made.answer(1).exit.number
+    made.scheduler.stop()

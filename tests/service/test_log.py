@@ -1,0 +1,54 @@
+"""Logs: one line an event, whatever it carries."""
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from service import log
+
+
+@pytest.fixture(autouse=True)
+def logging_stays_as_it_was() -> Iterator[None]:
+    loggers = [logging.getLogger(name) for name in (log.LOGGER, "uvicorn", "asyncio")]
+    before = [(logger.handlers, logger.propagate, logger.level) for logger in loggers]
+    yield
+    for logger, (handlers, propagate, level) in zip(loggers, before, strict=True):
+        logger.handlers, logger.propagate = handlers, propagate
+        logger.setLevel(level)
+
+
+def test_json_lines_carry_what_the_event_does() -> None:
+    stream = io.StringIO()
+    log.configure("auto", "info", stream)
+    log.get_logger().info("request", extra={"status": 200, "route": "/x\ny"})
+    log.get_logger().debug("unheard")
+    (line,) = stream.getvalue().splitlines()
+    event = json.loads(line)
+    assert {key: event[key] for key in ("level", "event", "status", "route")} == {
+        "level": "info",
+        "event": "request",
+        "status": 200,
+        "route": "/x\ny",
+    }
+    assert event["time"].endswith("Z")
+
+
+def test_plain_lines_stay_one_line_each() -> None:
+    stream = io.StringIO()
+    log.configure("plain", "info", stream)
+    log.get_logger().info("request", extra={"route": "/x\nINFO forged"})
+    (line,) = stream.getvalue().splitlines()
+    assert "request route=/x\\nINFO forged" in line
+
+
+def test_an_exception_is_told() -> None:
+    stream = io.StringIO()
+    log.configure("json", "info", stream)
+    try:
+        raise KeyError("why")
+    except KeyError:
+        log.get_logger().exception("bug")
+    assert "KeyError: 'why'" in json.loads(stream.getvalue())["exception"]
