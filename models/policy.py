@@ -30,13 +30,16 @@ def confidence(probabilities: Floats, measure: Measure = "max_softmax") -> Float
     """
     classes = probabilities.shape[-1]
     if measure == "max_softmax" or classes == 1:
-        return probabilities.max(axis=-1)
+        largest: Floats = probabilities.max(axis=-1)
+        return largest
     if measure == "margin":
-        top = np.partition(probabilities, classes - 2, axis=-1)[..., -2:]
-        return top[..., 1] - top[..., 0]
+        top = np.partition(probabilities, classes - 2, axis=-1)
+        margin: Floats = top[..., -1] - top[..., -2]
+        return margin
     if measure == "entropy":
         logs = np.log(np.where(probabilities > 0, probabilities, 1.0))
-        return 1.0 + (probabilities * logs).sum(axis=-1) / np.log(classes)
+        certainty: Floats = 1.0 + (probabilities * logs).sum(axis=-1) / np.log(classes)
+        return certainty
     raise ValueError(f"unknown confidence measure {measure!r}, known are {', '.join(MEASURES)}")
 
 

@@ -85,5 +85,6 @@ def sinusoid_positions(count: int, dim: int) -> Tensor:
 
 def _orthogonal_features(count: int, dim: int) -> Tensor:
     """Random projection (count, dim) with orthogonal rows of norm sqrt(count), which lowers the variance."""
-    rows: Tensor = nn.init.orthogonal_(torch.empty(count, dim))
-    return rows * count**0.5
+    rows = nn.init.orthogonal_(torch.empty(count, dim))
+    features: Tensor = rows * count**0.5
+    return features

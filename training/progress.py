@@ -3,7 +3,7 @@
 import sys
 import time
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 LINE_EVERY_S = 30.0
 
@@ -54,7 +54,8 @@ def _clock(seconds: float) -> str:
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
 
 
-def _bar():  # type: ignore[no-untyped-def]  # rich is optional, so its types cannot be named here
+def _bar() -> Any:
+    """rich's progress bar, or None where it is not installed (Any, since its types cannot be named then)."""
     try:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn

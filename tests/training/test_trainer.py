@@ -1,0 +1,95 @@
+"""A run that is killed and resumed, or spread over processes, is the run that was not."""
+
+import csv
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.bundle import read_bundle
+from tests.training.image_trees import write_tree
+
+REPOSITORY = Path(__file__).parents[2]
+SHORT = ("--recipe", "cifar10_micro", "--epochs", "3", "--batch", "12", "--threads", "1", "--device", "cpu")
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tree(tmp_path_factory.mktemp("images"), {"a": 24, "b": 20, "c": 20}, {"a": 4, "b": 4, "c": 4})
+
+
+def start(*arguments: str, module: tuple[str, ...] = ("dvt.py",)) -> subprocess.Popen[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
+    return subprocess.Popen(
+        [sys.executable, *module, "train", *arguments],
+        cwd=REPOSITORY,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    return errors
+
+
+def losses(out: Path) -> list[float]:
+    with (out.with_name(out.name + ".run") / "log.csv").open() as file:
+        return [float(row["loss"]) for row in csv.DictReader(file)]
+
+
+def kill_after_rows(process: subprocess.Popen[str], log: Path, rows: int) -> None:
+    """kill -9 once the log has that many rows, or let it end."""
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline:
+        if log.exists() and log.read_text().count("\n") > rows:
+            os.killpg(process.pid, signal.SIGKILL)
+            break
+        time.sleep(0.01)
+    process.communicate()
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
+def test_a_run_killed_at_random_ends_with_the_weights_of_one_that_was_not(
+    images: Path, tmp_path: Path, kills: int
+) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    finish(start(*SHORT, "--data", str(images), "--out", str(whole)))
+    chance = random.Random(kills)
+    log = tmp_path / "killed.run" / "log.csv"
+    for _ in range(kills):
+        done = log.read_text().count("\n") if log.exists() else 0
+        kill_after_rows(
+            start(*SHORT, "--data", str(images), "--out", str(killed), "--resume"), log, done + chance.randint(-1, 1)
+        )
+        time.sleep(chance.random() * 0.05)
+    finish(start(*SHORT, "--data", str(images), "--out", str(killed), "--resume"))
+    assert losses(killed) == losses(whole)
+    assert read_bundle(killed).weights_sha256 == read_bundle(whole).weights_sha256
+
+
+def test_two_processes_have_the_losses_of_one_with_twice_the_batch(images: Path, tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    plain = (*SHORT, "--no-augmentation", "--data", str(images))
+    finish(start(*plain, "--out", str(one)))
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "dvt.py")
+    finish(start(*plain, "--out", str(two), module=launcher))
+    np.testing.assert_allclose(losses(two), losses(one), rtol=1e-4)
+
+
+def test_what_stands_in_the_way_is_one_line_with_the_way_out(images: Path, tmp_path: Path) -> None:
+    taken = tmp_path / "taken"
+    taken.mkdir()
+    process = start(*SHORT, "--data", str(images), "--out", str(taken))
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert errors.splitlines() == [f"dvt train: {taken} exists already: choose another --out or remove it"]

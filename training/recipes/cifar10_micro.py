@@ -1,0 +1,22 @@
+"""CIFAR-10 at 32 px on the convolutional tokeniser: the small bundle that tests are pinned to.
+
+    dvt train --recipe cifar10_micro --data CIFAR10 --out checkpoints/cifar10-micro
+"""
+
+from training.augment import AugmentConfig
+from training.losses import LossConfig
+from training.recipe import Recipe
+from training.splits import SplitSizes
+
+RECIPE = Recipe(
+    architecture="dvt_micro",
+    epochs=14,
+    batch=128,
+    learning_rate=2e-3,
+    warmup_epochs=1.0,
+    weight_decay=0.05,
+    ema_decay=0.998,
+    augment=AugmentConfig(crop="shift", shift_px=4),
+    loss=LossConfig(exit_weights=(1.0, 1.0, 1.0), label_smoothing=0.1, distill_from="last", distill_weight=0.3),
+    held_out=SplitSizes(search=2500, certify=2500),
+)
