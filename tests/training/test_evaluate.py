@@ -116,6 +116,10 @@ def test_cascades_that_hand_on_less_run_stage_by_stage_too(
     for stage in lesser.stages:
         assert isinstance(stage.head, nn.Linear)
         nn.init.normal_(stage.head.weight)
+        if isinstance(stage.relation_reuse, nn.Module):
+            # As large as attention logits are, so that a relation of another image would be noticed.
+            for parameter in stage.relation_reuse.parameters():
+                nn.init.normal_(parameter, std=3.0)
     images = report_images(tiny, model)
     policy = thirds(lesser, images, "max_softmax")
     with torch.inference_mode():

@@ -57,6 +57,9 @@ def test_calibration_error_is_the_distance_of_confidence_and_accuracy() -> None:
     probabilities = np.tile([0.8, 0.2], (10, 1))
     half_right = np.array([0, 1] * 5)
     assert expected_calibration_error(probabilities, half_right) == pytest.approx(0.3)
+    too_sure_and_too_modest = np.array([[0.9, 0.1]] * 10 + [[0.6, 0.4]] * 10)
+    targets = np.array([0] * 7 + [1] * 3 + [0] * 8 + [1] * 2)
+    assert expected_calibration_error(too_sure_and_too_modest, targets) == pytest.approx(0.2)
     four_in_five = np.array([0, 0, 0, 0, 1] * 2)
     assert expected_calibration_error(probabilities, four_in_five) == pytest.approx(0.0)
 

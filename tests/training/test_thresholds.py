@@ -141,9 +141,24 @@ def test_a_share_below_one_sample_is_never() -> None:
 
 def test_a_sample_without_a_confidence_goes_to_the_last_exit() -> None:
     probabilities = np.array([[[np.nan, np.nan]], [[0.3, 0.7]]])
-    outcome = evaluate_thresholds(probabilities, np.array([1]), np.array([1.0, 2.0]), np.array([0.0]))
-    assert outcome.exit_shares == (0.0, 1.0)
-    assert (outcome.top1, outcome.mean_gmacs) == (1.0, 2.0)
+    target, gmacs = np.array([1]), np.array([1.0, 2.0])
+    alone = evaluate_thresholds(probabilities, target, gmacs, np.array([0.0]))
+    together = evaluate_many(calibration_of(probabilities, target, gmacs), np.array([[0.0]]))[0]
+    assert alone == together
+    assert (alone.exit_shares, alone.top1, alone.mean_gmacs) == ((0.0, 1.0), 1.0, 2.0)
+
+
+def test_an_exit_where_no_sample_has_a_confidence_is_never() -> None:
+    probabilities = np.stack((np.full((6, 2), np.nan), np.full((6, 2), 0.5)))
+    np.testing.assert_array_equal(quantile_thresholds(probabilities, np.array([0.5, 0.5])), [np.inf])
+
+
+def test_a_sample_exactly_at_the_threshold_leaves() -> None:
+    probabilities = np.array([[[0.25, 0.75]], [[0.5, 0.5]]])
+    target, gmacs = np.array([1]), np.array([1.0, 2.0])
+    alone = evaluate_thresholds(probabilities, target, gmacs, np.array([0.75]))
+    together = evaluate_many(calibration_of(probabilities, target, gmacs), np.array([[0.75]]))[0]
+    assert alone.exit_shares == together.exit_shares == (1.0, 0.0)
 
 
 def test_one_exit_needs_no_thresholds() -> None:

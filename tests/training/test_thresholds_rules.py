@@ -23,6 +23,7 @@ from training.thresholds import (
     quantile_rule,
     threshold_rule,
 )
+from training.thresholds.exhaustive import best_last_threshold
 from training.thresholds.rules import RuleName
 
 
@@ -108,6 +109,21 @@ def test_the_genetic_search_beats_the_published_rule_on_five_exits() -> None:
     gained = top1_at(genetic_rule(calibration), at) - top1_at(quantile_rule(calibration), at)
     assert (gained >= 0).all()
     assert np.median(gained) >= 0.003
+
+
+def test_one_generation_is_never_worse_than_the_published_rule() -> None:
+    calibration = synthetic_exits(6, 600, exits=5)
+    published = quantile_rule(calibration)
+    found = genetic_rule(calibration, population=60, generations=1)
+    assert (top1_at(found, published.mean_gmacs) >= published.top1).all()
+
+
+def test_no_other_last_threshold_improves_what_the_genetic_search_found() -> None:
+    calibration = synthetic_exits(7, 600, exits=4)
+    found = genetic_rule(calibration, population=60, generations=3)
+    swept = best_last_threshold(calibration, np.unique(found.thresholds[:, :-1], axis=0))
+    np.testing.assert_array_equal(swept.top1, found.top1)
+    np.testing.assert_allclose(swept.mean_gmacs, found.mean_gmacs)
 
 
 def test_the_genetic_search_repeats_itself() -> None:

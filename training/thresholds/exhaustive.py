@@ -70,9 +70,9 @@ def _candidates(confidences: Floats, grid: int | None) -> Floats:
 def _prefixes(candidates: list[Floats], numbers: NDArray[np.intp]) -> Floats:
     """The `numbers`-th members (R,) of the product of `candidates`: (R, K - 2)."""
     columns = np.empty((len(numbers), len(candidates)))
-    for k in reversed(range(len(candidates))):
-        numbers, at = np.divmod(numbers, len(candidates[k]))
-        columns[:, k] = candidates[k][at]
+    for k, values in enumerate(candidates):
+        numbers, at = np.divmod(numbers, len(values))
+        columns[:, k] = values[at]
     return columns
 
 
@@ -107,8 +107,9 @@ class _LastThreshold:
         self.correct = calibration.correct[:, order]
         self.costs = calibration.cumulative_gmacs
         last = self.confidences[-2]
-        # A threshold takes all samples of equal confidence, so counts inside a tie are not on offer.
-        self.offered = np.isfinite(last) & (np.append(last[1:], -np.inf) < last)
+        # A threshold takes all samples of equal confidence, so counts inside a tie are not on offer; nor are samples
+        # that had no confidence, all at -inf.
+        self.offered = np.append(last[1:], -np.inf) < last
         self.gain = self.correct[-2].astype(np.int32) - self.correct[-1].astype(np.int32)
 
     def best_of(self, prefixes: Floats) -> _Found:

@@ -35,7 +35,6 @@ class Frontier:
             return self
         wanted = np.linspace(self.mean_gmacs[0], self.mean_gmacs[-1], points)
         rows = np.searchsorted(self.mean_gmacs, wanted, side="right") - 1
-        rows[-1] = len(self) - 1
         return self.take(np.unique(rows))
 
 

@@ -25,9 +25,9 @@ def genetic_rule(
     """The best of all vectors tried, the same for the same seed.
 
     A gene is the rank of an exit's threshold among the confidences that occur there: they crowd near 1, ranks do not.
-    The first generation holds the published rule's vectors, so that the result is never worse than theirs; at the end
-    the last threshold of each survivor, which one pass settles exactly, is set to its best values. Raises
-    `ModuleNotFoundError` where pymoo (extra `genetic`) is not installed.
+    The first generation holds the published rule's vectors (59, which a population should exceed), so that the result
+    is never worse than theirs; at the end the last threshold of each survivor, which one pass settles exactly, is set
+    to its best values. Raises `ModuleNotFoundError` where pymoo (extra `genetic`) is not installed.
     """
     from pymoo.algorithms.moo.nsga2 import NSGA2
     from pymoo.core.problem import Problem
