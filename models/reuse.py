@@ -22,9 +22,12 @@ def resize_matrix(upstream_grid: int, grid: int) -> Tensor:
 
 def resize_last_axis(maps: Tensor, resize: Tensor) -> Tensor:
     """Resize tokens in the last axis of (..., n) to (..., N), one image axis at a time; no class token."""
-    grid = resize.shape[1]
-    image = maps.reshape(*maps.shape[:-1], grid, grid)
-    return (resize @ (image @ resize.T)).flatten(-2)
+    grid, upstream_grid = resize.shape
+    # Rows are laid out anew for each axis: one large product is quicker than thousands of tiny ones.
+    wide = maps.reshape(-1, upstream_grid) @ resize.T  # (... * g, G)
+    columns = wide.reshape(-1, upstream_grid, grid).transpose(1, 2)  # (..., G, g)
+    both = columns.reshape(-1, upstream_grid) @ resize.T  # (... * G, G), transposed
+    return both.reshape(*maps.shape[:-1], grid, grid).transpose(-1, -2).flatten(-2)
 
 
 def resize_relations(relations: Tensor, resize: Tensor) -> Tensor:
