@@ -1,6 +1,7 @@
 # PYTHON names the Python that makes the virtual environments (3.11 or newer, found by itself when not given).
 export PYTHON
 PORT ?= 8000
+BUNDLE ?= checkpoints/imagenette-hybrid
 # Two test processes, since more would fight over the cores of a small machine.
 TEST_PROCESSES ?= 2
 
@@ -16,9 +17,9 @@ help: ## what can be made
 setup: ## the virtual environment .venv with everything: training, tests and the command dvt
 	@scripts/venv.sh $(DEV) requirements/dev.txt pyproject.toml
 
-run: ## serve the shipped bundle on 127.0.0.1:8000 (PORT=8001 for another port), from an environment without torch
+run: ## serve the shipped bundle on 127.0.0.1:8000 (or PORT=8001, BUNDLE=FOLDER), from an environment without torch
 	@scripts/venv.sh $(SERVE) requirements/serve.txt
-	@$(SERVE)/bin/python scripts/run.py --port $(PORT)
+	@$(SERVE)/bin/python scripts/run.py --port $(PORT) --bundle $(BUNDLE)
 
 test: setup ## all tests that need no GPU and no patience
 	@$(DEV)/bin/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile

@@ -2,6 +2,7 @@
 
 import argparse
 import http.client
+import signal
 import socket
 import subprocess
 import sys
@@ -10,9 +11,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 HOST = "127.0.0.1"
-BUNDLE = "checkpoints/imagenette-hybrid"
+SHIPPED_BUNDLE = "checkpoints/imagenette-hybrid"
 SAMPLES = ("samples/church.jpg", "samples/parachute.jpg")
 START_SECONDS = 60.0
+# A closed terminal is a stop like any other.
+FORWARDED = {signal.SIGINT: signal.SIGINT, signal.SIGTERM: signal.SIGTERM, signal.SIGHUP: signal.SIGTERM}
 
 
 def port_is_free(port: int) -> bool:
@@ -50,7 +53,9 @@ def main() -> int:
     """Exit code of the service; 2 when it could not be started for a reason that a user can remove."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=8000)
-    port = parser.parse_args().port
+    parser.add_argument("--bundle", default=SHIPPED_BUNDLE)
+    arguments = parser.parse_args()
+    port: int = arguments.port
     if not port_is_free(port):
         print(
             f"Port {port} of {HOST} is taken. Take another: make run PORT={port + 1}\n"
@@ -58,23 +63,18 @@ def main() -> int:
             file=sys.stderr,
         )
         return 2
-    command = [sys.executable, "dvt.py", "serve", BUNDLE, "--host", HOST, "--port", str(port)]
-    service = subprocess.Popen(command, cwd=ROOT)
-    try:
-        deadline = time.monotonic() + START_SECONDS
-        while service.poll() is None and time.monotonic() < deadline:
-            if is_ready(port):
-                print(what_to_try(port), flush=True)
-                break
-            time.sleep(0.1)
-        return service.wait()
-    except KeyboardInterrupt:
-        # The terminal sent Ctrl-C to the service too, which answers what it has taken and then stops.
-        service.wait()
-        return 0
-    finally:
-        if service.poll() is None:
-            service.terminate()
+    # In a session of its own, so that Ctrl-C reaches it once, from here: a second one means "stop waiting for answers".
+    command = [sys.executable, "dvt.py", "serve", arguments.bundle, "--host", HOST, "--port", str(port)]
+    service = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
+    for received, forwarded in FORWARDED.items():
+        signal.signal(received, lambda *_, number=forwarded: service.send_signal(number))
+    deadline = time.monotonic() + START_SECONDS
+    while service.poll() is None and time.monotonic() < deadline:
+        if is_ready(port):
+            print(what_to_try(port), flush=True)
+            break
+        time.sleep(0.1)
+    return service.wait()
 
 
 if __name__ == "__main__":
