@@ -214,7 +214,7 @@ def _file_sha256(path: Path) -> str:
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: no path, such as one with a NUL in it
         raise BundleError(f"{path} cannot be read: {error}") from error
 
 
@@ -224,12 +224,16 @@ def _replace_folder(path: Path, files: Mapping[str, bytes]) -> None:
     try:
         os.chmod(new, 0o755)
         for name, data in files.items():
-            (new / name).parent.mkdir(exist_ok=True)
+            (new / name).parent.mkdir(parents=True, exist_ok=True)
             write_file_atomically(new / name, data)
         if path.exists():
             old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
             os.replace(path, old)
-            os.rename(new, path)
+            try:
+                os.rename(new, path)
+            except BaseException:
+                os.rename(old, path)
+                raise
             shutil.rmtree(old)
         else:
             os.rename(new, path)

@@ -3,15 +3,23 @@
 A `DVTConfig` says everything needed to build the network and to prepare an image for it; weights are elsewhere.
 """
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from models import strict_json
 
 SCHEMA_VERSION = 1
+VERSION = strict_json.Version(SCHEMA_VERSION, "make the bundle anew with `dvt convert` or `dvt train` of this version")
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def _at_least(least: int, **values: int) -> None:
+    for name, value in values.items():
+        if value < least:
+            raise ValueError(f"{name} is {value}, it must be at least {least}")
 
 
 @dataclass(frozen=True)
@@ -22,6 +30,10 @@ class PatchTokenizer:
     stride: int
     padding: int
     kind: Literal["patch"] = "patch"
+
+    def __post_init__(self) -> None:
+        _at_least(1, kernel=self.kernel, stride=self.stride)
+        _at_least(0, padding=self.padding)
 
     def grid(self, image_px: int) -> int:
         return (image_px + 2 * self.padding - self.kernel) // self.stride + 1
@@ -35,6 +47,10 @@ class T2TTokenizer:
     stride: int
     padding: int
     kind: Literal["t2t"] = "t2t"
+
+    def __post_init__(self) -> None:
+        _at_least(1, kernel=self.kernel, stride=self.stride)
+        _at_least(0, padding=self.padding)
 
     def grid(self, image_px: int) -> int:
         side = (image_px + 2 * self.padding - self.kernel) // self.stride + 1
@@ -50,6 +66,10 @@ class ConvStep:
     width: int
     stride: int
     residuals: int = 0
+
+    def __post_init__(self) -> None:
+        _at_least(1, width=self.width, stride=self.stride)
+        _at_least(0, residuals=self.residuals)
 
 
 @dataclass(frozen=True)
@@ -102,8 +122,7 @@ class BackboneConfig:
     position: Literal["sinusoid", "learned"]
 
     def __post_init__(self) -> None:
-        if min(self.dim, self.depth, self.heads, self.mlp_ratio) < 1:
-            raise ValueError("dim, depth, heads and mlp_ratio must be positive")
+        _at_least(1, dim=self.dim, depth=self.depth, heads=self.heads, mlp_ratio=self.mlp_ratio)
         if self.dim % self.heads:
             raise ValueError(f"dim {self.dim} is not a multiple of heads {self.heads}")
 
@@ -126,6 +145,10 @@ class ReuseConfig:
     feature_hidden: int = 128
     feature_dim: int = 48
     relation_expansion: int = 3
+
+    def __post_init__(self) -> None:
+        widths = {"feature_hidden": self.feature_hidden, "feature_dim": self.feature_dim}
+        _at_least(1, **widths, relation_expansion=self.relation_expansion)
 
 
 @dataclass(frozen=True)
@@ -161,15 +184,14 @@ class DVTConfig:
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
-        if self.schema_version != SCHEMA_VERSION:
-            raise ValueError(
-                f"schema_version {self.schema_version} is not {SCHEMA_VERSION}, the one this version reads; "
-                "make the bundle anew with `dvt convert` or `dvt train` of this version"
-            )
+        VERSION.check(self.schema_version)
         if not self.stages:
             raise ValueError("a cascade needs at least one stage")
-        if not self.labels or len(set(self.labels)) != len(self.labels):
-            raise ValueError("labels must be present and distinct")
+        if not self.labels:
+            raise ValueError("labels must name at least one class")
+        repeated = [label for label, count in Counter(self.labels).items() if count > 1]
+        if repeated:
+            raise ValueError(f"labels must be distinct, these are not: {', '.join(repeated)}")
         for number, stage in enumerate(self.stages, start=1):
             made = stage.tokenizer.grid(self.input.size_px)
             if made != stage.grid or stage.grid < 1:
@@ -193,4 +215,4 @@ class DVTConfig:
     @staticmethod
     def from_json(text: str, where: str = "config.json") -> "DVTConfig":
         """Raises `strict_json.SchemaError` (a `ValueError`) that names the place."""
-        return strict_json.loads(DVTConfig, text, where)
+        return strict_json.loads(DVTConfig, text, where, version=VERSION)

@@ -5,7 +5,6 @@ of each exit, %), `dynamic_threshold` (one row an operating point, one entry an 
 `budgeted_batch_classification` (mean GMACs and top-1, %, of each operating point). Only the first is required.
 """
 
-import pickle
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from models.architectures import build_config
 from models.bundle import Bundle, write_bundle, write_profiles
-from models.config import DVTConfig, HybridTokenizer, T2TTokenizer
+from models.config import DVTConfig, PatchTokenizer, T2TTokenizer
 from models.dvt import DVT
 from models.profiles import ExitProfile, OperatingPoint, Profiles
 
@@ -38,10 +37,9 @@ class ConvertError(ValueError):
 
 @dataclass(frozen=True)
 class PublishedCurve:
-    """What a checkpoint says of its exits: `gmacs` and `top1` (0..1) of each, and operating points."""
+    """What a checkpoint says of its exits, each alone and together at its operating points."""
 
-    gmacs: tuple[float, ...]
-    top1: tuple[float, ...]
+    exits: tuple[ExitProfile, ...]
     points: tuple[OperatingPoint, ...]
 
 
@@ -76,17 +74,29 @@ def published_name(ours: str, config: DVTConfig) -> str:
 
 
 def _load(path: Path) -> dict[str, object]:
-    numpy_parts: list[Any] = [np.ndarray, np.dtype, *(type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8"))]
-    rebuild = np._core.multiarray  # type: ignore[attr-defined]  # where pickled arrays say they come from
     try:
-        with torch.serialization.safe_globals([*numpy_parts, rebuild._reconstruct, rebuild.scalar]):
+        with torch.serialization.safe_globals(_numpy_parts()):
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, KeyError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except OSError as error:
+        raise ConvertError(f"{path} cannot be read: {error}") from error
+    except Exception as error:  # the unpickler meets damaged bytes with errors of any kind
+        code = re.search(r"GLOBAL ([\w.]+)", str(error))
+        if code is not None:
+            reason = f"it asks for {code[1]} to be run, and only tensors, arrays and numbers are read"
+        else:
+            reason = "it is damaged, or was not written by torch.save"
         raise ConvertError(f"{path} cannot be read as a checkpoint: {reason}") from error
     if not isinstance(content, dict):
         raise ConvertError(f"{path} holds a {type(content).__name__}, a published checkpoint is a dict")
     return content
+
+
+def _numpy_parts() -> list[Any]:
+    """What a pickled numpy array or number is rebuilt from, under the names of numpy 1 and 2."""
+    rebuild = np._core.multiarray  # type: ignore[attr-defined]  # where pickled arrays say they come from
+    dtypes = [type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8")]
+    of_numpy_1 = [(getattr(rebuild, name), f"numpy.core.multiarray.{name}") for name in ("_reconstruct", "scalar")]
+    return [np.ndarray, np.dtype, *dtypes, rebuild._reconstruct, rebuild.scalar, *of_numpy_1]
 
 
 def _state_dict(content: Mapping[str, object], path: Path) -> dict[str, Tensor]:
@@ -95,13 +105,13 @@ def _state_dict(content: Mapping[str, object], path: Path) -> dict[str, Tensor]:
         raise ConvertError(
             f"{path} has no `model_state_dict` of tensors; it has {', '.join(map(str, content)) or 'nothing'}"
         )
-    return {str(name).removeprefix("module."): value for name, value in entries.items()}
+    return {str(name).removeprefix("module."): value.detach() for name, value in entries.items()}
 
 
 def _fitting_config(architecture: str, published: Mapping[str, Tensor], labels: tuple[str, ...] | None) -> DVTConfig:
     config = build_config(architecture, labels or ("class 0",))
     kinds = {type(stage.tokenizer) for stage in config.stages}
-    if config.exits != len(PUBLISHED_STAGES) or HybridTokenizer in kinds or not architecture.startswith("dvt_"):
+    if config.exits != len(PUBLISHED_STAGES) or not kinds <= {T2TTokenizer, PatchTokenizer}:
         raise ConvertError(f"{architecture} was never published: choose one of dvt_t2t_vit_* and dvt_deit_*")
     head = published.get(f"{PUBLISHED_STAGES[-1]}.head.bias")
     classes = len(head) if head is not None else config.classes
@@ -131,22 +141,30 @@ def _rename(published: Mapping[str, Tensor], config: DVTConfig) -> dict[str, NDA
 def _curve(content: Mapping[str, object], config: DVTConfig) -> PublishedCurve | None:
     """The published curve, or None where the checkpoint has none. Raises `ConvertError` for one of other shapes."""
     keys = ("flops", "anytime_classification", "dynamic_threshold", "budgeted_batch_classification")
-    if all(content.get(key) is None for key in keys):
+    missing = [key for key in keys if content.get(key) is None]
+    if len(missing) == len(keys):
         return None
+    if missing:
+        raise ConvertError(f"the checkpoint has a part of its curve but lacks {', '.join(missing)}")
     flops, anytime, thresholds, budgeted = (_array(content, key) for key in keys)
-    exits, points = config.exits, len(thresholds)
+    exits, points = config.exits, len(np.atleast_1d(thresholds))
     shapes = {keys[0]: (exits,), keys[1]: (exits,), keys[2]: (points, exits), keys[3]: (2, points)}
     for key, array in zip(keys, (flops, anytime, thresholds, budgeted), strict=True):
         if array.shape != shapes[key] or not np.isfinite(array).all():
             raise ConvertError(f"`{key}` has shape {array.shape}, expected {shapes[key]} finite numbers")
-    return PublishedCurve(
-        gmacs=tuple(flops.tolist()),
-        top1=tuple((anytime / 100).tolist()),
-        points=tuple(
-            OperatingPoint(_thresholds(row), top1 / 100, mean_gmacs, exit_shares=None)
-            for row, mean_gmacs, top1 in zip(thresholds.tolist(), *budgeted.tolist(), strict=True)
-        ),
-    )
+    try:
+        return PublishedCurve(
+            exits=tuple(
+                ExitProfile(stage.grid, gmacs, top1 / 100)
+                for stage, gmacs, top1 in zip(config.stages, flops.tolist(), anytime.tolist(), strict=True)
+            ),
+            points=tuple(
+                OperatingPoint(_thresholds(row), top1 / 100, mean_gmacs, exit_shares=None)
+                for row, mean_gmacs, top1 in zip(thresholds.tolist(), *budgeted.tolist(), strict=True)
+            ),
+        )
+    except ValueError as error:
+        raise ConvertError(f"the checkpoint's curve is no curve: {error}") from error
 
 
 def _array(content: Mapping[str, object], key: str) -> NDArray[np.float64]:
@@ -167,7 +185,7 @@ def _thresholds(row: list[float]) -> tuple[float | None, ...]:
 def _profiles(bundle: Bundle, curve: PublishedCurve) -> Profiles:
     exits = bundle.config.exits
     last = (0.0,) * (exits - 1) + (1.0,)
-    full = OperatingPoint((None,) * (exits - 1), curve.top1[-1], curve.gmacs[-1], last)
+    full = OperatingPoint((None,) * (exits - 1), curve.exits[-1].top1, curve.exits[-1].gmacs, last)
     points = sorted((*curve.points, full), key=lambda point: (point.mean_gmacs, -point.top1))
     frontier: list[OperatingPoint] = []
     for point in points:
@@ -180,10 +198,7 @@ def _profiles(bundle: Bundle, curve: PublishedCurve) -> Profiles:
         weights_sha256=bundle.weights_sha256,
         config_sha256=bundle.config_sha256,
         confidence="max_softmax",
-        exits=tuple(
-            ExitProfile(stage.grid, gmacs, top1)
-            for stage, gmacs, top1 in zip(bundle.config.stages, curve.gmacs, curve.top1, strict=True)
-        ),
+        exits=curve.exits,
         splits=(),
         frontier=tuple(frontier),
         named=named | {"full": full},

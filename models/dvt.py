@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.bundle import read_bundle
+from models.bundle import BundleError, read_bundle
 from models.config import (
     ConvTokenizer,
     DVTConfig,
@@ -182,5 +182,16 @@ def load_bundle(path: str | Path) -> DVT:
     """The network of a bundle, with its weights, in float32 and evaluation mode. Raises `BundleError`."""
     bundle = read_bundle(path)
     model = DVT(bundle.config)
-    model.load_state_dict({name: torch.from_numpy(array) for name, array in bundle.weights().items()})
+    weights = {name: torch.from_numpy(array) for name, array in bundle.weights().items()}
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    if found != expected:
+        differing = sorted(name for name in expected | found if expected.get(name) != found.get(name))
+        listed = [
+            f"{name} is {found.get(name, 'missing')}, expected {expected.get(name, 'nothing')}" for name in differing
+        ]
+        raise BundleError(
+            f"the weights of {bundle.path} do not fit its config.json; make the bundle anew:\n  " + "\n  ".join(listed)
+        )
+    model.load_state_dict(weights)
     return model.eval()

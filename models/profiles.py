@@ -9,6 +9,10 @@ from models import strict_json
 from models.policy import Measure
 
 SCHEMA_VERSION = 1
+VERSION = strict_json.Version(SCHEMA_VERSION, "run `dvt profile` of this version on the bundle")
+
+# Shares are quotients and means in floating point.
+ROUNDING = 1e-6
 
 PROFILE_NAMES = ("fast", "balanced", "accurate", "full")
 
@@ -22,6 +26,11 @@ class ExitProfile:
     top1: float
     temperature: float = 1.0
 
+    def __post_init__(self) -> None:
+        _check_share("top1", self.top1)
+        if self.gmacs < 0 or self.temperature <= 0:
+            raise ValueError(f"gmacs {self.gmacs} must not be below 0, temperature {self.temperature} must be above 0")
+
 
 @dataclass(frozen=True)
 class OperatingPoint:
@@ -34,6 +43,12 @@ class OperatingPoint:
     top1: float
     mean_gmacs: float
     exit_shares: tuple[float, ...] | None
+
+    def __post_init__(self) -> None:
+        for name, share in (("top1", self.top1), *(("an exit share", share) for share in self.exit_shares or ())):
+            _check_share(name, share)
+        if self.mean_gmacs < 0:
+            raise ValueError(f"mean_gmacs is {self.mean_gmacs}, it must not be below 0")
 
 
 @dataclass(frozen=True)
@@ -65,11 +80,7 @@ class Profiles:
     static_gmacs: float | None = None
 
     def __post_init__(self) -> None:
-        if self.schema_version != SCHEMA_VERSION:
-            raise ValueError(
-                f"schema_version {self.schema_version} is not {SCHEMA_VERSION}, the one this version reads; "
-                "run `dvt profile` of this version on the bundle"
-            )
+        VERSION.check(self.schema_version)
         missing = [name for name in PROFILE_NAMES if name not in self.named]
         if missing:
             raise ValueError(f"named lacks {', '.join(missing)}")
@@ -84,7 +95,7 @@ class Profiles:
     @staticmethod
     def from_json(text: str, where: str = "profiles.json") -> "Profiles":
         """Raises `strict_json.SchemaError` (a `ValueError`) that names the place."""
-        return strict_json.loads(Profiles, text, where)
+        return strict_json.loads(Profiles, text, where, version=VERSION)
 
 
 def check_thresholds(thresholds: tuple[float | None, ...], exits: int) -> None:
@@ -99,3 +110,8 @@ def check_thresholds(thresholds: tuple[float | None, ...], exits: int) -> None:
             raise ValueError(
                 f"the threshold of exit {number} is {threshold}, it must lie in 0..1, or be null for never"
             )
+
+
+def _check_share(name: str, share: float) -> None:
+    if not -ROUNDING <= share <= 1 + ROUNDING:
+        raise ValueError(f"{name} is {share}, it must lie in 0..1")

@@ -18,6 +18,21 @@ class SchemaError(ValueError):
     """What a file holds does not fit its schema. The message names the place, the value and what was expected."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Version:
+    """The one `schema_version` that is read, and the command that makes a file of it."""
+
+    known: int
+    way_out: str
+
+    def check(self, found: object) -> None:
+        """Raises `ValueError` that names the way out."""
+        if found != self.known:
+            raise ValueError(
+                f"schema_version {found!r} is not {self.known}, the one this version reads; {self.way_out}"
+            )
+
+
 def encode(value: object) -> Any:
     """Plain JSON values of a dataclass tree; tuples become lists."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -34,12 +49,18 @@ def dumps(value: object) -> str:
     return json.dumps(encode(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def loads(cls: type[T], text: str, where: str) -> T:
+def loads(cls: type[T], text: str, where: str, *, version: Version | None = None) -> T:
     """Decode JSON `text` as `cls`; `where` names the file in errors. Raises `SchemaError`."""
     try:
         data = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits is a plain ValueError
         raise SchemaError(f"{where} is not JSON: {error}") from error
+    if version is not None and isinstance(data, dict) and "schema_version" in data:
+        # Before anything else: a file of a later version would else be blamed for its new keys.
+        try:
+            version.check(data["schema_version"])
+        except ValueError as error:
+            raise SchemaError(f"{where}: {error}") from error
     return decode(cls, data, where)
 
 
@@ -71,7 +92,10 @@ def _decode(kind: Any, data: object, where: str) -> object:
 
 def _decode_scalar(kind: type, data: object, where: str) -> object:
     if kind is float and isinstance(data, int) and not isinstance(data, bool):
-        data = float(data)
+        try:
+            data = float(data)
+        except OverflowError as error:
+            raise SchemaError(f"{where} is an integer of {len(str(data))} digits, expected a finite number") from error
     if type(data) is not kind:
         raise SchemaError(f"{where} is {data!r}, expected {kind.__name__}")
     if isinstance(data, float) and not math.isfinite(data):
