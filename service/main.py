@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import cast
 
 import uvicorn
 from prometheus_client import disable_created_metrics
@@ -35,8 +36,8 @@ from service.settings import Loaded, Settings, SettingsError
 # a moment to learn that this replica is leaving. Ctrl-C means a person, who does not want to wait.
 LINGER_S = {signal.SIGTERM: 0.5, signal.SIGINT: 0.0}
 _POLL_S = 0.02
-# Between closing the listener and ending: connections accepted at the last moment get their answer.
-_LAST_ANSWERS_S = 0.2
+# Between closing the listener and ending, at most: connections accepted at the last moment get their answer.
+_LAST_ANSWERS_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -161,6 +162,24 @@ class Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         yield
 
+    async def stop_listening(self, listener: socket.socket) -> None:
+        """Close the listener. Whoever the kernel has let in by then is accepted first: closing would reset them."""
+        accepted: list[socket.socket] = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                accepted.append(listener.accept()[0])
+        for server in self.servers:
+            server.close()
+        loop = asyncio.get_running_loop()
+        for connection in accepted:
+            connection.setblocking(False)
+            await loop.connect_accepted_socket(self._protocol, connection)
+
+    def _protocol(self) -> asyncio.Protocol:
+        """As uvicorn makes it for the connections that it accepts itself."""
+        make = cast(Callable[..., asyncio.Protocol], self.config.http_protocol_class)
+        return make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
@@ -193,7 +212,7 @@ async def _serve(server: Server, service: Service, listener: socket.socket) -> N
             server.should_exit = server.force_exit = True
             return
         service.log.info("draining", extra={"signal": number.name, "at_most_s": service.settings.drain_seconds})
-        drains.append(loop.create_task(drain(server, service, LINGER_S[number])))
+        drains.append(loop.create_task(drain(server, service, listener, LINGER_S[number])))
 
     for number in LINGER_S:
         loop.add_signal_handler(number, on_signal, number)
@@ -202,7 +221,7 @@ async def _serve(server: Server, service: Service, listener: socket.socket) -> N
     service.log.info("stopped")
 
 
-async def drain(server: uvicorn.Server, service: Service, linger_s: float) -> None:
+async def drain(server: Server, service: Service, listener: socket.socket, linger_s: float) -> None:
     """Refuse what is new, answer what is inside (within DVT_DRAIN_SECONDS), then stop listening and end."""
     service.admission.drain()
     began_s = service.clock()
@@ -213,9 +232,11 @@ async def drain(server: uvicorn.Server, service: Service, linger_s: float) -> No
         await asyncio.sleep(_POLL_S)
     if not service.admission.idle:
         service.log.warning("drain time is over, requests are left (DVT_DRAIN_SECONDS)")
-    for listening in server.servers:
-        listening.close()
-    await asyncio.sleep(_LAST_ANSWERS_S)
+    await server.stop_listening(listener)
+    # Every answer says `Connection: close` by now, so what remains are newcomers, and clients that keep one idle.
+    last_s = service.clock() + min(_LAST_ANSWERS_S, linger_s * 2)
+    while server.server_state.connections and service.clock() < last_s:
+        await asyncio.sleep(_POLL_S)
     server.should_exit = True
 
 

@@ -98,7 +98,7 @@ def _response(service: Service, in_force: InForce) -> Response:
 def _as_put(request: BudgetRequest) -> dict[str, object]:
     if request.profile is not None:
         return {"profile": request.profile}
-    return {"thresholds": list(request.thresholds or ())}
+    return {"thresholds": None if request.thresholds is None else list(request.thresholds)}
 
 
 def _point(resolved: Resolved) -> Point:

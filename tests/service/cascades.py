@@ -92,7 +92,10 @@ class FakeOutput:
 
 @dataclass
 class FakeBackend:
-    """Runs a script instead of a network. `batches` tells what it was asked for: (stage, kinds)."""
+    """Runs a script instead of a network. `batches` tells what it was asked for: (stage, kinds).
+
+    With a `gate`, the stages from `gate_before` on wait until it is opened.
+    """
 
     script: Script
     state_bytes: tuple[int, ...] = (192, 1000, 4000)
@@ -102,6 +105,7 @@ class FakeBackend:
     batches: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)
     held: list[FakeState] = field(default_factory=list)
     gate: threading.Event | None = None
+    gate_before: int = 1
 
     def begin(self, pixels: Pixels) -> State:
         state = FakeState(int(pixels[0, SIZE_PX // 2, SIZE_PX // 2]), 1)
@@ -111,7 +115,7 @@ class FakeBackend:
     def run(self, stage: int, states: Sequence[State]) -> FakeOutput:
         batch = tuple(cast(FakeState, state) for state in states)
         assert all(state.stage == stage for state in batch), "a state came to the wrong stage"
-        if self.gate is not None:
+        if self.gate is not None and stage >= self.gate_before:
             self.gate.wait(10)
         time.sleep(self.stage_seconds)
         kinds = tuple(state.kind for state in batch)

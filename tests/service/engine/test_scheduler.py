@@ -236,7 +236,7 @@ def test_a_bug_in_the_loop_answers_everybody_and_is_seen() -> None:
         raise KeyError("bug")
 
     release = made.backend.release
-    made.backend.release = broken  # type: ignore[assignment,method-assign]
+    made.backend.release = broken  # type: ignore[method-assign]
     made.submit(0, 1)
     made.scheduler.start()
     wait_until(lambda: not made.scheduler.alive)
