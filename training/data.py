@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -48,6 +48,9 @@ _CHUNK = 32
 _DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError, Image.DecompressionBombError)
 
 Progress = Callable[[int, int], None]
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 @dataclass(frozen=True)
@@ -199,15 +202,21 @@ def open_images(
 
 
 def batches(source: ImageSource, orders: Iterable[IntArray], *, ahead: int = 2) -> Generator[Batch, None, None]:
-    """The batches of `orders`, each an array of indices; `ahead` of them are prepared in a thread beforehand."""
-    if ahead == 0 or isinstance(source, DecodedImages):  # copying rows is too quick to be worth a thread
-        yield from map(source.batch, orders)
+    """The batches of `orders`, each an array of indices; `ahead` of them of a streamed source are made beforehand."""
+    in_memory = isinstance(source, DecodedImages)  # copying rows is too quick to be worth a thread
+    return prepared(source.batch, orders, 0 if in_memory else ahead)
+
+
+def prepared(make: Callable[[K], V], keys: Iterable[K], ahead: int) -> Generator[V, None, None]:
+    """`make` of each key in order; `ahead` of them are made in a thread beforehand (0: each when asked for)."""
+    if ahead == 0:
+        yield from map(make, keys)
         return
-    with ThreadPoolExecutor(1, thread_name_prefix="batches") as pool:
-        waiting: deque[Future[Batch]] = deque()
+    with ThreadPoolExecutor(1, thread_name_prefix="prepared") as pool:
+        waiting: deque[Future[V]] = deque()
         try:
-            for indices in orders:
-                waiting.append(pool.submit(source.batch, indices))
+            for key in keys:
+                waiting.append(pool.submit(make, key))
                 if len(waiting) > ahead:
                     yield waiting.popleft().result()
             while waiting:

@@ -12,10 +12,12 @@ from torch import Tensor
 
 from models.config import DVTConfig
 from training.augment import AugmentConfig, augment
-from training.data import ImageSource
+from training.data import DecodedImages, ImageSource
 from training.mix import MixConfig, draw_mix
 from training.seeds import IntArray, rng
 from training.views import ViewCache
+
+STREAMED_AHEAD = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +30,10 @@ class TrainingBatch:
 
 class TrainingInputs(Protocol):
     """Training images by index."""
+
+    @property
+    def ahead(self) -> int:
+        """How many batches are worth making beforehand, in a thread."""
 
     def __len__(self) -> int:
         """How many images, n."""
@@ -44,6 +50,10 @@ class PixelInputs:
     config: DVTConfig
     augment: AugmentConfig
     device: torch.device
+
+    @property
+    def ahead(self) -> int:
+        return 0 if isinstance(self.source, DecodedImages) else STREAMED_AHEAD
 
     def __len__(self) -> int:
         return len(self.source)
@@ -69,6 +79,7 @@ class ViewInputs:
     classes: int
     mix: MixConfig
     device: torch.device
+    ahead: int = 0
 
     def __len__(self) -> int:
         return len(self.cache)

@@ -55,7 +55,7 @@ def train(named: NamedRecipe, options: TrainOptions) -> Bundle | None:
     """
     files = RunFiles(options.out.with_name(options.out.name + ".run"))
     if options.out.exists():
-        if options.resume and not files.checkpoint.exists():
+        if options.resume:
             return read_bundle(options.out)
         raise DataError(f"{options.out} exists already: choose another --out or remove it")
     if files.checkpoint.exists() and not options.resume:

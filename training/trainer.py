@@ -7,6 +7,7 @@ Shapes: K exits, B images of this process.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import cast
 
@@ -17,6 +18,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from models.dvt import DVT
 from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from training.data import prepared
 from training.distributed import World
 from training.inputs import TrainingBatch, TrainingInputs
 from training.losses import CascadeLoss, cascade_loss
@@ -100,6 +102,7 @@ class Trainer:
         self._average: AveragedModel = weight_average(model, self._optim.ema_decay)
         self._forward = self._build_forward()
         self._log = RunLog(files.log, model.config.exits)
+        self._order = lru_cache(maxsize=2)(partial(epoch_order, len(inputs), recipe.seed))
         self._step = 0
 
     @property
@@ -127,14 +130,9 @@ class Trainer:
         logged_step = self._step
         note = ""
         with Progress("training") as progress:
-            order, of_epoch = epoch_order(len(self._inputs), self._recipe.seed, 0), 0
-            while self._step < total:
+            for batch in prepared(self._batch, range(self._step, total), self._inputs.ahead):
                 epoch, within = divmod(self._step, self._steps_per_epoch)
-                if epoch != of_epoch:
-                    order, of_epoch = epoch_order(len(self._inputs), self._recipe.seed, epoch), epoch
-                indices = step_indices(order, within, self._local_batch, self._world.rank, self._world.size)
-                key = (self._recipe.seed, self._step, self._world.rank)
-                loss = self._update(self._inputs.batch(indices, epoch, key))
+                loss = self._update(batch)
                 self._step += 1
                 epoch_done = within == self._steps_per_epoch - 1
                 if not (epoch_done or self._step % LOG_EVERY_STEPS == 0):
@@ -155,6 +153,11 @@ class Trainer:
                     self._save()
                     saved_at = time.monotonic()
                 logged_at, logged_step = time.monotonic(), self._step
+
+    def _batch(self, step: int) -> TrainingBatch:
+        epoch, within = divmod(step, self._steps_per_epoch)
+        indices = step_indices(self._order(epoch), within, self._local_batch, self._world.rank, self._world.size)
+        return self._inputs.batch(indices, epoch, (self._recipe.seed, step, self._world.rank))
 
     def _update(self, batch: TrainingBatch) -> CascadeLoss:
         set_learning_rate(self._optimizer, learning_rate(self._step, self._optim))

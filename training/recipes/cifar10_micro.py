@@ -10,9 +10,9 @@ from training.splits import SplitSizes
 
 RECIPE = Recipe(
     architecture="dvt_micro",
-    epochs=14,
-    batch=128,
-    learning_rate=2e-3,
+    epochs=12,
+    batch=64,
+    learning_rate=1.5e-3,
     warmup_epochs=1.0,
     weight_decay=0.05,
     ema_decay=0.998,

