@@ -13,18 +13,29 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     parser.description = "Train a cascade and write it as a bundle."
     parser.add_argument("--recipe", required=True, metavar="NAME", help="what to train; `--recipe list` names them all")
     parser.add_argument("--data", type=Path, metavar="PATH", help="folder with train/<class>/* and test/ or val/")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where the bundle goes; DIR.run holds the unfinished run")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="where the bundle goes; DIR.run holds the unfinished run"
+    )
     parser.add_argument("--resume", action="store_true", help="go on from DIR.run where an earlier run stopped")
     parser.add_argument("--teacher", type=Path, metavar="BUNDLE", help="distil all exits from this bundle's last one")
-    parser.add_argument("--views", type=Path, metavar="DIR", help="where cached stem features are kept (default: DIR.run)")
+    parser.add_argument(
+        "--views", type=Path, metavar="DIR", help="where cached stem features are kept (default: DIR.run)"
+    )
     parser.add_argument("--epochs", type=int, metavar="N", help="instead of the recipe's")
     parser.add_argument("--batch", type=int, metavar="N", help="instead of the recipe's; over all processes")
     parser.add_argument("--seed", type=int, metavar="N", help="instead of the recipe's")
+    parser.add_argument(
+        "--reuse", choices=("both", "features", "relations", "none"), help="what a stage takes from the one before"
+    )
     parser.add_argument("--no-augmentation", action="store_true", help="train on the images as evaluation sees them")
     parser.add_argument("--limit", type=int, metavar="N", help="use about N images only, for a quick try")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads of torch (default: all cores)")
     parser.add_argument("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda or cuda:N (default: auto)")
     parser.set_defaults(run=_train)
+
+
+# Options that stand in for the recipe's field of the same name.
+OVERRIDES = ("epochs", "batch", "seed", "reuse")
 
 
 def _train(args: argparse.Namespace) -> int:
@@ -45,7 +56,7 @@ def _train(args: argparse.Namespace) -> int:
         if args.data is None or args.out is None:
             raise ValueError("--data PATH and --out DIR are needed")
         named = load_recipe(args.recipe)
-        given = {name: getattr(args, name) for name in ("epochs", "batch", "seed") if getattr(args, name) is not None}
+        given = {name: getattr(args, name) for name in OVERRIDES if getattr(args, name) is not None}
         if args.no_augmentation:
             given["augment"] = NO_AUGMENTATION
         recipe = dataclasses.replace(named.recipe, **given)

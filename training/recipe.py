@@ -4,13 +4,17 @@ import importlib
 import pkgutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from models.architectures import build_config
+from models.config import DVTConfig
 from training.augment import AugmentConfig
 from training.losses import LossConfig
 from training.optim import OptimConfig
 from training.splits import SplitSizes
 from training.views import ViewConfig
+
+Reuse = Literal["both", "features", "relations", "none"]
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,7 @@ class Recipe:
     `views`: train on that many cached views of a frozen pretrained stem instead of on pixels (hybrid tokeniser only).
     `train_px`: side that training images are decoded to, when crops are to be cut from more than evaluation sees.
     `held_out`: training images kept for search and certify; None is a default in proportion to the data.
+    `reuse`: what a stage takes from the one before.
     """
 
     architecture: str
@@ -37,6 +42,13 @@ class Recipe:
     train_px: int | None = None
     held_out: SplitSizes | None = None
     seed: int = 0
+    reuse: Reuse = "both"
+
+    def config(self, labels: tuple[str, ...]) -> DVTConfig:
+        """The cascade to train, for these class names."""
+        config = build_config(self.architecture, labels)
+        features, relations = (self.reuse in ("both", kind) and config.exits > 1 for kind in ("features", "relations"))
+        return replace(config, reuse=replace(config.reuse, features=features, relations=relations))
 
     def optim(self, steps_per_epoch: int) -> OptimConfig:
         """Raises `ValueError` if warm-up is longer than training."""

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from models.architectures import build_config
 from models.bundle import Bundle, read_bundle, write_bundle
 from models.config import DVTConfig, InputConfig
 from models.dvt import DVT, load_bundle
@@ -72,7 +71,7 @@ def _train(named: NamedRecipe, options: TrainOptions, files: RunFiles, world: Wo
     if options.limit is not None:
         folder = _limited(folder, options.limit)
     cut = splits.cut(folder, splits.sizes_for(len(folder.train), recipe.held_out), recipe.seed)
-    config = build_config(recipe.architecture, folder.labels)
+    config = recipe.config(folder.labels)
     torch.manual_seed(recipe.seed)
     model = DVT(config).to(options.device)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's annotations
