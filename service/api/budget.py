@@ -11,7 +11,7 @@ from service.api.deps import AdminDep, Service, ServiceDep
 from service.api.handlers import invalid_parameter
 from service.api.schemas import BudgetBody, BudgetResponse, FrontierResponse, Point, problems
 from service.engine.budget import BudgetRequest, InForce, Resolved
-from service.errors import BadJsonError, EmptyBodyError, InvalidParameterError
+from service.errors import BadJsonError, EmptyBodyError
 
 router = APIRouter(tags=["budget"])
 
@@ -77,8 +77,6 @@ def read_request(body: bytes) -> BudgetRequest:
         asked = BudgetBody.model_validate(document, strict=True)
     except ValidationError as error:
         raise invalid_parameter(dict(error.errors()[0])) from error
-    if (asked.profile is None) == (asked.thresholds is None):
-        raise InvalidParameterError("give one of `profile` and `thresholds`")
     return BudgetRequest(asked.profile, None if asked.thresholds is None else tuple(asked.thresholds))
 
 
@@ -98,7 +96,8 @@ def _response(service: Service, in_force: InForce) -> Response:
 def _as_put(request: BudgetRequest) -> dict[str, object]:
     if request.profile is not None:
         return {"profile": request.profile}
-    return {"thresholds": None if request.thresholds is None else list(request.thresholds)}
+    assert request.thresholds is not None
+    return {"thresholds": list(request.thresholds)}
 
 
 def _point(resolved: Resolved) -> Point:
@@ -109,5 +108,5 @@ def _point(resolved: Resolved) -> Point:
         thresholds=list(resolved.thresholds),
         top1=None if measured is None else measured.top1,
         mean_gmacs=None if measured is None else measured.mean_gmacs,
-        exit_shares=None if measured is None else list(measured.exit_shares),
+        exit_shares=None if measured is None or measured.exit_shares is None else list(measured.exit_shares),
     )

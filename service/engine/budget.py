@@ -26,7 +26,7 @@ FILE, LOCK = "budget.json", "budget.lock"
 
 @dataclass(frozen=True)
 class BudgetRequest:
-    """What is asked for: one of these. Neither is "the whole cascade", for a bundle that has no profiles."""
+    """What is asked for: exactly one of these."""
 
     profile: str | None = None
     thresholds: Thresholds | None = None
@@ -71,12 +71,11 @@ class Catalogue:
 
     def resolve(self, request: BudgetRequest) -> Resolved:
         """Raises `InvalidParameterError`, `UnknownProfileError` or `InvalidThresholdsError`."""
-        if request.profile is not None and request.thresholds is not None:
-            raise InvalidParameterError("give one of `profile` and `thresholds`, not both")
+        if (request.profile is None) == (request.thresholds is None):
+            raise InvalidParameterError("give one of `profile` and `thresholds`, and one only")
         if request.profile is not None:
             return self._resolve_profile(request.profile)
-        if request.thresholds is None:
-            return self._describe((None,) * (self.exits - 1))
+        assert request.thresholds is not None
         try:
             check_thresholds(request.thresholds, self.exits)
         except ValueError as error:
@@ -130,7 +129,9 @@ class Budget:
         self._folder = folder
         self._log = log
         self._lock = threading.Lock()
-        first = BudgetRequest(profile=first_profile if catalogue.profiles is not None else None)
+        # Without profiles nothing is known of leaving early, so nothing leaves early.
+        whole = BudgetRequest(thresholds=(None,) * (catalogue.exits - 1))
+        first = whole if catalogue.profiles is None else BudgetRequest(profile=first_profile)
         with self._locked():
             self.in_force = self._start(self._read(), first)
 

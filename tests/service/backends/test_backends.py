@@ -57,7 +57,7 @@ def test_both_backends_give_the_models_own_logits(bundle: Bundle) -> None:
     assert_agree(bundle)
 
 
-@pytest.mark.parametrize(("features", "relations"), [(True, False), (False, True), (False, False)])
+@pytest.mark.parametrize(("features", "relations"), [(True, False), (False, True)])
 def test_both_backends_hand_on_just_what_is_reused(tmp_path: Path, features: bool, relations: bool) -> None:
     reuse = ReuseConfig(features, relations, feature_hidden=8, feature_dim=4, relation_expansion=1)
     assert_agree(write_tiny_bundle(tmp_path / "tiny", tiny_config(2, reuse)))

@@ -83,6 +83,7 @@ def test_two_services_on_one_folder_never_give_the_same_revision(tmp_path: Path)
 
 def test_without_profiles_the_whole_cascade_runs_and_only_thresholds_can_be_asked_for(tmp_path: Path) -> None:
     budget = budget_in(tmp_path, bare=True)
+    assert budget.in_force.request == BudgetRequest(thresholds=(None, None))
     assert budget.in_force.resolved.thresholds == (None, None)
     assert budget.put(BudgetRequest(thresholds=(0.5, 0.5))).resolved.thresholds == (0.5, 0.5)
     with pytest.raises(UnknownProfileError, match="dvt profile"):
@@ -97,6 +98,7 @@ def test_without_profiles_the_whole_cascade_runs_and_only_thresholds_can_be_aske
         (BudgetRequest(thresholds=(0.5, 1.5)), InvalidThresholdsError),
         (BudgetRequest(thresholds=(0.5, float("nan"))), InvalidThresholdsError),
         (BudgetRequest(profile="fast", thresholds=(0.5, 0.5)), InvalidParameterError),
+        (BudgetRequest(), InvalidParameterError),
     ],
 )
 def test_what_cannot_be_resolved_changes_nothing(
