@@ -19,7 +19,10 @@ def dense(upstream_grid: int, grid: int) -> Tensor:
 
 def with_class_token(operator: Tensor) -> Tensor:
     """P = [[1, 0], [0, U]]."""
-    return torch.block_diag(torch.ones(1, 1), operator)
+    whole = torch.zeros(operator.shape[0] + 1, operator.shape[1] + 1)
+    whole[0, 0] = 1
+    whole[1:, 1:] = operator
+    return whole
 
 
 def noise(*shape: int) -> Tensor:
