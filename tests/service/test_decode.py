@@ -92,7 +92,13 @@ def test_many_pixels_in_a_long_shape_are_fine_within_the_limit() -> None:
         b"VP8 " + struct.pack("<I", 99) + b"\x10\x02\x00\x9d\x01\x2a" + struct.pack("<HH", 16383, 16383) + bytes(20),
     ],
 )
-def test_a_webp_canvas_is_measured_before_its_decoder_allocates_it(header: bytes) -> None:
+def test_a_webp_canvas_is_measured_before_its_decoder_allocates_it(
+    header: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_late(*_: object, **__: object) -> None:
+        raise AssertionError("the decoder was asked first")
+
+    monkeypatch.setattr(Image, "open", too_late)
     data = b"RIFF" + struct.pack("<I", 4 + len(header)) + b"WEBP" + header
     with pytest.raises(TooManyPixelsError, match="the limit is 1000x1000 px"):
         decode(data, CONFIG, LIMITS)
