@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from models.policy import MEASURES
+from training.thresholds.rules import RULE_NAMES
 
 if TYPE_CHECKING:
     from training.data import Unreadable
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from training.profile import ProfileRun
     from training.tables import Table
 
-RULES = ("exhaustive", "quantile", "genetic")
 NAMED_UNREADABLE = 10
 
 
@@ -39,8 +39,8 @@ def add_profile(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--confidence", choices=MEASURES, default=MEASURES[0], help="what a threshold is on")
     parser.add_argument(
         "--rule",
-        choices=RULES,
-        default=RULES[0],
+        choices=RULE_NAMES,
+        default=RULE_NAMES[0],
         help="exhaustive is exact up to three exits, genetic is for more, quantile is the published rule",
     )
     parser.add_argument("--limit", type=int, metavar="N", help="use N images only of each split, for a quick try")
@@ -200,7 +200,7 @@ def _profile_tables(done: "ProfileRun") -> "tuple[Table, ...]":
             f"{point.top1:.2%}",
             f"{point.mean_gmacs:.4f}",
             f"{findings.exits[-1].gmacs / point.mean_gmacs:.2f}x",
-            " ".join(f"{share:.1%}" for share in point.exit_shares),
+            " ".join(f"{share:.1%}" for share in point.exit_shares or ()),
         )
         for name, point in findings.named.items()
     )

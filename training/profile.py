@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from models.architectures import as_static
 from models.bundle import read_bundle, write_profiles
 from models.dvt import DVT, load_bundle
 from models.flops import cumulative_gmacs
@@ -151,6 +152,7 @@ def profile_bundle(
         splits=splits,
         frontier=findings.frontier,
         named=findings.named,
+        static_gmacs=cumulative_gmacs(DVT(as_static(bundle.config)))[0],
     )
     write_profiles(bundle, profiles)
     report_differs = limit is None and splits[1].sha256 != record.report.sha256

@@ -202,6 +202,14 @@ def test_a_profiled_bundle_says_what_it_was_measured_on(tiny: TinyBundle) -> Non
     assert not run.report_differs
 
 
+def test_a_profiled_bundle_tells_the_cost_of_its_static_twin(tiny: TinyBundle, tmp_path: Path) -> None:
+    twin = write_tiny_bundle(tmp_path, "static_micro")
+    cost = profile_bundle(tiny.path, tiny.data).profiles.static_gmacs
+    alone = profile_bundle(twin.path, twin.data).profiles
+    assert cost == pytest.approx(alone.exits[0].gmacs)
+    assert alone.static_gmacs == alone.exits[0].gmacs
+
+
 @pytest.mark.parametrize("name", PROFILE_NAMES)
 def test_running_the_cascade_gives_what_the_profile_quotes(tiny: TinyBundle, name: str) -> None:
     quoted = profile_bundle(tiny.path, tiny.data).profiles
