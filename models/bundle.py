@@ -227,8 +227,8 @@ def _replace_folder(path: Path, files: Mapping[str, bytes]) -> None:
             (new / name).parent.mkdir(parents=True, exist_ok=True)
             write_file_atomically(new / name, data)
         if path.exists():
-            old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-            os.replace(path, old)
+            old = new.with_name(f"{new.name}.old")
+            os.rename(path, old)
             try:
                 os.rename(new, path)
             except BaseException:
