@@ -124,7 +124,7 @@ def five_exits() -> Calibration:
 def test_on_a_trained_five_exit_cascade_the_genetic_search_beats_the_published_rule_where_it_searched(
     five_exits: Calibration,
 ) -> None:
-    """On the search split only: on unseen images of this cascade it does not, as training/thresholds/genetic.py says."""
+    """On the search split only: on unseen images it does not, as training/thresholds/genetic.py says."""
     with pytest.raises(ValueError, match="genetic"):
         exhaustive_rule(five_exits)
     at = budgets(five_exits)
