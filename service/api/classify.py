@@ -206,8 +206,7 @@ class _Ticket:
         service.scheduler.submit(self.job, pixels)
 
     def _refuse(self, error: ServiceError) -> None:
-        self.job.finish(error)
-        self.job.release()
+        self.job.close(error)
 
     def _deliver(self, outcome: Outcome) -> None:
         try:

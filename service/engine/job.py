@@ -57,6 +57,16 @@ class Job:
         """Nobody waits for the answer any more: it is dropped before its next stage."""
         return self._claim.acquire(blocking=False)
 
+    def close(self, outcome: Outcome) -> None:
+        """Nothing is held of it any more: give back its place, and answer unless someone else has.
+
+        In this order: whoever has its answer and comes again must find the place free.
+        """
+        is_ours = self.abandon()
+        self.release()
+        if is_ours:
+            self._deliver(outcome)
+
     def release(self) -> None:
         """Give back its place; later calls do nothing."""
         if self._release.acquire(blocking=False):

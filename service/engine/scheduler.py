@@ -74,7 +74,7 @@ class Scheduler:
                 self._inbox.append((job, pixels))
                 self._wake.notify()
                 return
-        self._close(job, NotReadyError("the engine has stopped; try again in a moment"))
+        job.close(NotReadyError("the engine has stopped; try again in a moment"))
 
     def stop(self) -> None:
         """End the thread after its present batch; what is left is answered with an error. For use after a drain."""
@@ -207,9 +207,10 @@ class Scheduler:
         self._close(job, deadline_outcome(job))
 
     def _close(self, job: Job, outcome: Answer | ServiceError) -> None:
-        job.finish(outcome)
-        self._let_go(job)
-        job.release()
+        try:
+            self._let_go(job)
+        finally:
+            job.close(outcome)
 
     def _let_go(self, job: Job) -> None:
         state: State | None = job.state

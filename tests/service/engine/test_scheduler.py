@@ -200,6 +200,29 @@ def test_the_deadline_and_the_engine_compete_for_one_answer() -> None:
     assert isinstance(made.outcome(0), DeadlineExceededError)
 
 
+def test_whoever_has_an_answer_finds_the_place_free() -> None:
+    made = bench(sure_at({}), start=False)
+    order: list[str] = []
+    made.outcomes[0] = []
+
+    def released() -> None:
+        order.append("released")
+        made.released.update([0])
+
+    job = Job(
+        made.rule,
+        arrived_s=0.0,
+        deadline_s=None,
+        priority=5,
+        deliver=lambda outcome: order.append("answered"),
+        released=released,
+    )
+    made.scheduler.submit(job, np.zeros((3, SIZE_PX, SIZE_PX), np.uint8))
+    made.scheduler.start()
+    wait_until(lambda: len(order) == 2)
+    assert order == ["released", "answered"]
+
+
 def test_a_device_that_takes_no_image_fails_that_image_alone() -> None:
     made = bench(sure_at({}), start=False)
     begin = made.backend.begin
@@ -243,7 +266,6 @@ def test_a_bug_in_the_loop_answers_everybody_and_is_seen() -> None:
     made.backend.release = release  # type: ignore[method-assign]
     assert len(made.outcomes[0]) == 1
     made.backend.held.clear()
-    made.released[0] = 1
 
 
 @given(
