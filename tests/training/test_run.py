@@ -77,9 +77,7 @@ def test_a_teacher_s_last_exit_is_what_all_exits_learn_from(images: Path, tmp_pa
     assert taught.weights_sha256 != alone.weights_sha256
 
 
-def test_an_image_that_cannot_be_read_is_named_and_left_out(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_image_that_cannot_be_read_is_named_and_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = write_tree(tmp_path / "images", {"a": 6, "b": 6}, {"a": 2, "b": 2})
     damaged = root / "test" / "a" / "0000.png"
     damaged.write_bytes(damaged.read_bytes()[:40])
