@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from training.arguments import natural, positive
 from training.cli_evaluate import add_eval, add_profile
 
 __all__ = ["add_eval", "add_profile", "add_train"]
@@ -21,15 +22,15 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--views", type=Path, metavar="DIR", help="where cached stem features are kept (default: DIR.run)"
     )
-    parser.add_argument("--epochs", type=int, metavar="N", help="instead of the recipe's")
-    parser.add_argument("--batch", type=int, metavar="N", help="instead of the recipe's; over all processes")
-    parser.add_argument("--seed", type=int, metavar="N", help="instead of the recipe's")
+    parser.add_argument("--epochs", type=positive, metavar="N", help="instead of the recipe's")
+    parser.add_argument("--batch", type=positive, metavar="N", help="instead of the recipe's; over all processes")
+    parser.add_argument("--seed", type=natural, metavar="N", help="instead of the recipe's")
     parser.add_argument(
         "--reuse", choices=("both", "features", "relations", "none"), help="what a stage takes from the one before"
     )
     parser.add_argument("--no-augmentation", action="store_true", help="train on the images as evaluation sees them")
-    parser.add_argument("--limit", type=int, metavar="N", help="use about N images only, for a quick try")
-    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads of torch (default: all cores)")
+    parser.add_argument("--limit", type=positive, metavar="N", help="use about N images only, for a quick try")
+    parser.add_argument("--threads", type=positive, metavar="N", help="CPU threads of torch (default: all cores)")
     parser.add_argument("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda or cuda:N (default: auto)")
     parser.set_defaults(run=_train)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from models.policy import MEASURES
+from training.arguments import positive
 from training.thresholds.rules import RULE_NAMES
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def add_eval(parser: argparse.ArgumentParser) -> None:
     _add_common(parser)
     parser.add_argument("--profile", metavar="NAME", help="fast, balanced (default), accurate or full")
     parser.add_argument("--json", action="store_true", help="print one JSON object, fractions 0..1")
-    parser.add_argument("--limit", type=int, metavar="N", help="use N images only, evenly spread over the classes")
+    parser.add_argument("--limit", type=positive, metavar="N", help="use N images only, evenly spread over the classes")
     parser.set_defaults(run=_eval)
 
 
@@ -43,7 +44,7 @@ def add_profile(parser: argparse.ArgumentParser) -> None:
         default=RULE_NAMES[0],
         help="exhaustive is exact up to three exits, genetic is for more, quantile is the published rule",
     )
-    parser.add_argument("--limit", type=int, metavar="N", help="use N images only of each split, for a quick try")
+    parser.add_argument("--limit", type=positive, metavar="N", help="use N images only of each split, for a quick try")
     parser.add_argument("--plot", type=Path, metavar="PNG", help="draw accuracy against GMACs into this file")
     parser.set_defaults(run=_profile)
 
@@ -51,7 +52,7 @@ def add_profile(parser: argparse.ArgumentParser) -> None:
 def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder of the bundle")
     parser.add_argument("--data", type=Path, required=True, metavar="PATH", help="folder with train/ and test/ or val/")
-    parser.add_argument("--batch", type=int, default=64, metavar="N", help="images at a time (default: 64)")
+    parser.add_argument("--batch", type=positive, default=64, metavar="N", help="images at a time (default: 64)")
     parser.add_argument("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda or cuda:N (default: auto)")
 
 
