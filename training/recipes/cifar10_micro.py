@@ -1,6 +1,6 @@
 """CIFAR-10 at 32 px on the convolutional tokeniser: the small bundle that tests are pinned to.
 
-    dvt train --recipe cifar10_micro --data CIFAR10 --out checkpoints/cifar10-micro
+dvt train --recipe cifar10_micro --data CIFAR10 --out checkpoints/cifar10-micro
 """
 
 from training.augment import AugmentConfig
