@@ -20,7 +20,7 @@ def state_names(config: DVTConfig, k: int) -> list[str]:
 
 
 def stage_weights(weights: Weights, k: int) -> dict[str, NDArray[np.float32]]:
-    """Those of `weights` (state-dict name -> array) that stage k (from 0) computes with: its own, and the stem's."""
+    """Those of `weights` (state-dict name -> array) that stage k (from 0) may use: its own, and the common stem's."""
     return {name: array for name, array in weights.items() if name.startswith((f"stages.{k}.", "stem."))}
 
 
@@ -30,6 +30,11 @@ def stage_session(graph: bytes, weights: Weights, k: int, options: ort.SessionOp
     The session reads the arrays where they are: keep them alive, and unchanged, as long as it. Raises onnxruntime's
     errors if one is missing or of another shape.
     """
-    chosen = stage_weights(weights, k)
+    # Not every stage need have the stem before it, and a name that a graph does not know is an error.
+    chosen = {
+        name: array
+        for name, array in stage_weights(weights, k).items()
+        if not name.startswith("stem.") or name.encode() in graph
+    }
     options.add_external_initializers(list(chosen), [ort.OrtValue.ortvalue_from_numpy(a) for a in chosen.values()])
     return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])

@@ -1,6 +1,7 @@
 """Cascades of every kind, small enough to build and run in milliseconds, with weights that make exits differ."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,7 +19,6 @@ from models.config import (
     ReuseConfig,
     StageConfig,
     T2TTokenizer,
-    Tokenizer,
 )
 from models.dvt import DVT
 
@@ -50,20 +50,12 @@ MIXED_STAGES = (conv_stage(16, 2, 2), HYBRID_STAGES[1], patch_stage(4))
 def small_config(
     stages: Sequence[StageConfig],
     reuse: ReuseConfig | None = None,
-    position: str = "learned",
+    position: Literal["learned", "sinusoid"] = "learned",
     labels: tuple[str, ...] = LABELS,
+    depth: int = 2,
 ) -> DVTConfig:
-    """Two layers of two heads on 32-pixel images."""
-    assert position in ("learned", "sinusoid")
-    backbone = BackboneConfig(
-        dim=16,
-        depth=2,
-        heads=2,
-        mlp_ratio=2,
-        qkv_bias=position == "learned",
-        norm_eps=1e-5,
-        position="learned" if position == "learned" else "sinusoid",
-    )
+    """Layers of two heads on 32-pixel images."""
+    backbone = BackboneConfig(16, depth, 2, 2, qkv_bias=position == "learned", norm_eps=1e-5, position=position)
     reuse = reuse or ReuseConfig(feature_hidden=8, feature_dim=4, relation_expansion=2)
     return DVTConfig("small", backbone, tuple(stages), InputConfig(SIZE_PX, SIZE_PX), labels, reuse)
 
@@ -92,7 +84,3 @@ def pixels(count: int, seed: int = 0) -> Tensor:
 
 def weights_of(model: DVT) -> dict[str, NDArray[np.float32]]:
     return {name: tensor.numpy() for name, tensor in model.state_dict().items()}
-
-
-def tokenizer_kinds(config: DVTConfig) -> set[type[Tokenizer]]:
-    return {type(stage.tokenizer) for stage in config.stages}
