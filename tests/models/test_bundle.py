@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -156,11 +156,17 @@ def test_sums_reach_nothing_outside_the_bundle(bundle: Bundle, name: str) -> Non
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(sums=st.text() | st.from_regex(r"([0-9a-f]{64}  [^\n]{0,9}\n){1,3}", fullmatch=True))
-def test_whatever_the_sums_hold_the_error_is_a_bundle_error(bundle: Bundle, sums: str) -> None:
-    (bundle.path / "SHA256SUMS").write_text(sums, encoding="utf-8")
-    with pytest.raises(BundleError):
-        read_bundle(bundle.path)
+@given(keep=st.booleans(), more=st.text(min_size=1) | st.from_regex(r"[0-9a-f]{64}  [^\n]{0,9}\n", fullmatch=True))
+@example(keep=True, more="0" * 64 + "  a\0b\n")
+def test_whatever_the_sums_hold_the_error_is_a_bundle_error(bundle: Bundle, keep: bool, more: str) -> None:
+    sums = bundle.path / "SHA256SUMS"
+    good = sums.read_text()
+    sums.write_text(good * keep + more, encoding="utf-8")
+    try:
+        with pytest.raises(BundleError):
+            read_bundle(bundle.path)
+    finally:
+        sums.write_text(good)
 
 
 def reseal(path: Path) -> None:

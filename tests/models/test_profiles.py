@@ -65,6 +65,8 @@ def test_a_missing_named_profile_is_named(name: str) -> None:
 def test_vectors_of_another_length_are_refused() -> None:
     with pytest.raises(ValueError, match="thresholds has 2 entries, this cascade of 2 exits needs 1"):
         two_exits(OperatingPoint((0.5, 0.5), 0.9, 0.2, None))
+    with pytest.raises(ValueError, match="thresholds has 0 entries, this cascade of 2 exits needs 1"):
+        two_exits(OperatingPoint((), 0.9, 0.2, None))
     with pytest.raises(ValueError, match="exit_shares has 3 entries for 2 exits"):
         two_exits(OperatingPoint((0.5,), 0.9, 0.2, (0.5, 0.3, 0.2)))
 
