@@ -1,4 +1,6 @@
-"""The one evaluation transform: an opened image to uint8 pixels at input size, for training and serving alike. No torch.
+"""The one evaluation transform: an opened image to uint8 pixels at input size, the same for training and serving.
+
+No torch here.
 
 Shapes: S the side of the network's input in px.
 """

@@ -41,11 +41,11 @@ OVERRIDES = ("epochs", "batch", "seed", "reuse")
 
 def _train(args: argparse.Namespace) -> int:
     import dataclasses
-    import os
 
     import torch
 
     from training.augment import NO_AUGMENTATION
+    from training.devices import choose_device
     from training.recipe import load_recipe, recipe_names
     from training.run import TrainOptions, train
 
@@ -63,12 +63,8 @@ def _train(args: argparse.Namespace) -> int:
         recipe = dataclasses.replace(named.recipe, **given)
         if args.threads is not None:
             torch.set_num_threads(args.threads)
-        device = args.device
-        if device == "auto":
-            device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
-        options = TrainOptions(
-            args.data, args.out, torch.device(device), args.resume, args.limit, args.views, args.teacher
-        )
+        device = choose_device(args.device)
+        options = TrainOptions(args.data, args.out, device, args.resume, args.limit, args.views, args.teacher)
         bundle = train(dataclasses.replace(named, recipe=recipe), options)
     except (ValueError, OSError) as error:
         print(f"dvt train: {error}", file=sys.stderr)

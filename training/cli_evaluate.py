@@ -46,6 +46,7 @@ def add_profile(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--limit", type=positive, metavar="N", help="use N images only of each split, for a quick try")
     parser.add_argument("--plot", type=Path, metavar="PNG", help="draw accuracy against GMACs into this file")
+    parser.add_argument("--twin", type=Path, metavar="BUNDLE", help="a profiled static twin, to draw beside")
     parser.set_defaults(run=_profile)
 
 
@@ -57,6 +58,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 
 
 def _eval(args: argparse.Namespace) -> int:
+    from training.devices import choose_device
     from training.evaluate import evaluate_bundle
     from training.progress import Progress
 
@@ -66,8 +68,8 @@ def _eval(args: argparse.Namespace) -> int:
                 args.bundle,
                 args.data,
                 args.profile,
-                device=_device(args.device),
-                batch=_positive(args.batch, "--batch"),
+                device=choose_device(args.device),
+                batch=args.batch,
                 limit=args.limit,
                 progress=progress.update,
             )
@@ -81,6 +83,8 @@ def _eval(args: argparse.Namespace) -> int:
 
 
 def _profile(args: argparse.Namespace) -> int:
+    from models.bundle import read_bundle
+    from training.devices import choose_device
     from training.plots import plot_frontier
     from training.profile import profile_bundle
     from training.progress import Progress
@@ -93,8 +97,8 @@ def _profile(args: argparse.Namespace) -> int:
                 measure=args.confidence,
                 rule=args.rule,
                 limit=args.limit,
-                device=_device(args.device),
-                batch=_positive(args.batch, "--batch"),
+                device=choose_device(args.device),
+                batch=args.batch,
                 progress=progress.update,
             )
         _name_unreadable(done.unreadable)
@@ -103,7 +107,8 @@ def _profile(args: argparse.Namespace) -> int:
         _show(_profile_tables(done))
         _say(f"wrote {args.bundle / 'profiles.json'}")
         if args.plot is not None:
-            plot_frontier(done.profiles, args.bundle.resolve().name, args.plot)
+            twin = read_bundle(args.twin).profiles if args.twin is not None else None
+            plot_frontier(done.profiles, args.bundle.resolve().name, args.plot, twin)
             _say(f"wrote {args.plot}")
 
     return _answering("dvt profile", run)
@@ -117,28 +122,6 @@ def _answering(command: str, run: Callable[[], None]) -> int:
         _say(f"{command}: {error}")
         return 2
     return 0
-
-
-def _device(wanted: str) -> str:
-    import torch
-
-    if wanted == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        kind = torch.device(wanted).type
-    except RuntimeError as error:
-        raise ValueError(f"there is no device {wanted!r}; give auto, cpu, cuda or cuda:N") from error
-    if kind not in ("cpu", "cuda"):
-        raise ValueError(f"device {wanted!r} is not supported; give auto, cpu, cuda or cuda:N")
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device {wanted!r} was asked for, but PyTorch sees no GPU here; give --device cpu")
-    return wanted
-
-
-def _positive(value: int, name: str) -> int:
-    if value < 1:
-        raise ValueError(f"{name} is {value}, it must be 1 or more")
-    return value
 
 
 def _say(line: str) -> None:

@@ -199,7 +199,7 @@ def evaluate_bundle(
     data: Path,
     profile: str | None = None,
     *,
-    device: str = "cpu",
+    device: torch.device | str = "cpu",
     batch: int = BATCH,
     limit: int | None = None,
     progress: Progress | None = None,

@@ -51,8 +51,8 @@ def plot_exits(gmacs: Sequence[float], top1: Sequence[float], png: Path) -> None
     _save(figure, (axes,), png)
 
 
-def plot_frontier(profiles: Profiles, title: str, png: Path) -> None:
-    """Top-1 against mean GMACs on the report split: the frontier, the named profiles, each exit alone."""
+def plot_frontier(profiles: Profiles, title: str, png: Path, twin: Profiles | None = None) -> None:
+    """Top-1 against mean GMACs on the report split: the frontier, the named profiles, each exit alone, the twin."""
     figure = _figure()
     axes = figure.subplots()
     points = profiles.frontier
@@ -63,6 +63,9 @@ def plot_frontier(profiles: Profiles, title: str, png: Path) -> None:
         label="leaving early",
     )
     _draw_exits(axes, [each.gmacs for each in profiles.exits], [each.top1 for each in profiles.exits])
+    if twin is not None:
+        last = twin.exits[-1]
+        axes.plot(last.gmacs, 100 * last.top1, marker="D", linestyle="", label="static twin")
     at: dict[tuple[float, float], list[str]] = {}
     for name, point in profiles.named.items():
         at.setdefault((point.mean_gmacs, 100 * point.top1), []).append(name)

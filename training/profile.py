@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from models.architectures import as_static
 from models.bundle import read_bundle, write_profiles
@@ -116,7 +117,7 @@ def profile_bundle(
     measure: Measure = "max_softmax",
     rule: RuleName = "exhaustive",
     limit: int | None = None,
-    device: str = "cpu",
+    device: torch.device | str = "cpu",
     batch: int = BATCH,
     progress: Progress | None = None,
 ) -> ProfileRun:

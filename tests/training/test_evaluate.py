@@ -197,9 +197,7 @@ def test_eval_shows_people_a_table_on_standard_error(tiny: TinyBundle, capsys: p
     [
         (["--profile", "balanced"], "run `dvt profile` on it first"),
         (["--data", "nowhere"], "nowhere is not a folder"),
-        (["--batch", "0"], "--batch is 0"),
         (["--device", "quantum"], "there is no device 'quantum'"),
-        (["--limit", "-1"], "limit is -1"),
     ],
 )
 def test_what_the_caller_can_mend_is_one_line_and_exit_code_2(

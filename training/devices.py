@@ -1,0 +1,24 @@
+"""Which device to compute on."""
+
+import os
+
+import torch
+
+
+def choose_device(wanted: str) -> torch.device:
+    """The device that "auto", "cpu", "cuda" or "cuda:N" means here; under `torchrun`, each process its own GPU.
+
+    Raises `ValueError` for one that is unknown or absent.
+    """
+    has_gpu = torch.cuda.is_available()
+    if wanted == "auto":
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if has_gpu else torch.device("cpu")
+    try:
+        device = torch.device(wanted)
+    except RuntimeError as error:
+        raise ValueError(f"there is no device {wanted!r}; give auto, cpu, cuda or cuda:N") from error
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"device {wanted!r} is not supported; give auto, cpu, cuda or cuda:N")
+    if device.type == "cuda" and not has_gpu:
+        raise ValueError(f"device {wanted!r} was asked for, but PyTorch sees no GPU here; give --device cpu")
+    return device
