@@ -193,7 +193,7 @@ def _profile_tables(done: "ProfileRun") -> "tuple[Table, ...]":
         (name, *(f"{value:.2%}" for value in values)) for name, values in comparison.top1.items() if values
     )
     sizes = ", ".join(f"{split.name} {split.size:,}" for split in done.profiles.splits)
-    return (
+    tables = (
         Table(f"Exits ({sizes} images)", ("exit", "top-1", "GMACs", "temperature", "ECE search", "ECE report"), exits),
         Table(
             f"Profiles, thresholds on {done.profiles.confidence} from search, numbers from report; frontier of "
@@ -207,3 +207,4 @@ def _profile_tables(done: "ProfileRun") -> "tuple[Table, ...]":
             measures,
         ),
     )
+    return tables if len(findings.exits) > 1 else tables[:1]  # a single exit leaves nothing to choose

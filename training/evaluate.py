@@ -29,6 +29,7 @@ from training.data import (
     batches,
     evaluation_orders,
 )
+from training.devices import placed
 
 BATCH = 64
 
@@ -219,7 +220,7 @@ def evaluate_bundle(
         raise ValueError(f"{path} has no profiles, so there is no {name!r} in it; run `dvt profile` on it first")
     folder = ImageFolder.scan(data)
     images = evenly_limited(with_model_targets(folder.report, folder, bundle.config.labels), limit)
-    model = load_bundle(path).to(device)
+    model = placed(load_bundle(path), device)
     with closing(StreamedImages(images, bundle.config.input)) as source:
         return evaluate_cascade(model, source, policy, name, batch=batch, progress=progress)
 

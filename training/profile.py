@@ -19,6 +19,7 @@ from models.policy import Measure, confidence, softmax
 from models.profiles import PROFILE_NAMES, ExitProfile, OperatingPoint, Profiles, Split
 from training.compare import Comparison, ExitProbabilities, compare_measures
 from training.data import ImageFolder, ImageList, StreamedImages, Unreadable
+from training.devices import placed
 from training.evaluate import BATCH, ExitLogits, Progress, collect_logits, evenly_limited, with_model_targets
 from training.operating_points import choose_named
 from training.splits import find_again, hash_files, hash_of_set, read_record
@@ -130,7 +131,7 @@ def profile_bundle(
     bundle = read_bundle(path)
     record = read_record(bundle.path)
     folder = ImageFolder.scan(data)
-    model = load_bundle(path).to(device)
+    model = placed(load_bundle(path), device)
     sets = [
         evenly_limited(with_model_targets(images, folder, bundle.config.labels), limit)
         for images in (find_again(record, "search", data), folder.report)

@@ -20,10 +20,10 @@ from models.dvt import DVT, load_bundle
 from models.flops import cumulative_gmacs
 from training import splits
 from training.data import DecodedImages, ImageFolder, ImageSource, decode_all, evaluation_orders, open_images
+from training.devices import placed
 from training.distributed import World, joined_world
 from training.folders import DataError, ImageList
 from training.inputs import PixelInputs, TrainingInputs, ViewInputs
-from training.memory import keep_freed_memory
 from training.modelcard import Measured, model_card
 from training.pretrained import load_stem
 from training.progress import Progress
@@ -60,7 +60,6 @@ def train(named: NamedRecipe, options: TrainOptions) -> Bundle | None:
     if files.checkpoint.exists() and not options.resume:
         raise DataError(f"{files.folder} holds an unfinished run: add --resume to go on, or remove it to start anew")
     files.folder.mkdir(parents=True, exist_ok=True)
-    keep_freed_memory()
     with joined_world(options.device) as world:
         return _train(named, options, files, world)
 
@@ -73,8 +72,7 @@ def _train(named: NamedRecipe, options: TrainOptions, files: RunFiles, world: Wo
     cut = splits.cut(folder, splits.sizes_for(len(folder.train), recipe.held_out), recipe.seed)
     config = recipe.config(folder.labels)
     torch.manual_seed(recipe.seed)
-    model = DVT(config).to(options.device)
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's annotations
+    model = placed(DVT(config), options.device)
     if model.stem is not None:
         model.stem.load_state_dict(load_stem())
         model.stem.requires_grad_(False)
@@ -82,7 +80,7 @@ def _train(named: NamedRecipe, options: TrainOptions, files: RunFiles, world: Wo
     if options.teacher is not None:
         if recipe.views is not None:
             raise ValueError("a teacher needs pixels: recipes with cached views cannot have one")
-        teacher = load_bundle(options.teacher).to(options.device)
+        teacher = placed(load_bundle(options.teacher), options.device)
         recipe = replace(recipe, loss=replace(recipe.loss, distill_from="teacher"))
     if not world.leads:
         world.wait()  # the leader computes cached views first
