@@ -5,10 +5,7 @@ to weights, so the budget of another bundle is not used.
 """
 
 import fcntl
-import json
 import logging
-import os
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from models import strict_json
+from models.bundle import write_file_atomically
 from models.profiles import OperatingPoint, Profiles, check_thresholds
 from service.errors import AboveCeilingError, InvalidParameterError, InvalidThresholdsError, UnknownProfileError
 from service.types import Thresholds
@@ -187,16 +185,7 @@ class Budget:
             return None
 
     def _write(self, stored: Stored) -> None:
-        descriptor, temporary = tempfile.mkstemp(dir=self._folder, prefix=f".{FILE}.")
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(json.dumps(strict_json.encode(stored), indent=2) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).replace(self._folder / FILE)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        write_file_atomically(self._folder / FILE, strict_json.dumps(stored).encode())
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
