@@ -115,9 +115,8 @@ class Scheduler:
     def _begin(self, job: Job, pixels: Pixels) -> None:
         try:
             job.state = self._backend.begin(pixels)
-        except (
-            Exception
-        ) as error:  # Whatever a runtime raises, an accelerator's full memory say: only this image fails.
+        except Exception as error:
+            # Whatever a runtime raises, an accelerator's full memory say: only this image fails.
             self._log.warning("image not taken in", extra={"error": f"{type(error).__name__}: {error}"})
             self._close(job, InferenceFailedError("the image could not be brought to the device"))
         else:
