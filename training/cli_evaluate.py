@@ -11,10 +11,10 @@ from training.arguments import positive
 from training.thresholds.rules import RULE_NAMES
 
 if TYPE_CHECKING:
+    from models.tables import Table
     from training.data import Unreadable
     from training.evaluate import Evaluation
     from training.profile import ProfileRun
-    from training.tables import Table
 
 NAMED_UNREADABLE = 10
 
@@ -58,9 +58,9 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 
 
 def _eval(args: argparse.Namespace) -> int:
+    from models.progress import Progress
     from training.devices import choose_device
     from training.evaluate import evaluate_bundle
-    from training.progress import Progress
 
     def run() -> None:
         with Progress("evaluating") as progress:
@@ -84,10 +84,10 @@ def _eval(args: argparse.Namespace) -> int:
 
 def _profile(args: argparse.Namespace) -> int:
     from models.bundle import read_bundle
+    from models.progress import Progress
     from training.devices import choose_device
     from training.plots import plot_frontier
     from training.profile import profile_bundle
-    from training.progress import Progress
 
     def run() -> None:
         with Progress("running all exits") as progress:
@@ -129,7 +129,7 @@ def _say(line: str) -> None:
 
 
 def _show(tables: "Sequence[Table]") -> None:
-    from training.tables import write_tables
+    from models.tables import write_tables
 
     write_tables(tables, sys.stderr)
 
@@ -145,7 +145,7 @@ def _name_unreadable(unreadable: "Sequence[Unreadable]") -> None:
 
 
 def _evaluation_tables(evaluation: "Evaluation") -> "tuple[Table, ...]":
-    from training.tables import Table
+    from models.tables import Table
 
     dearest = evaluation.exits[-1].gmacs
     exits = tuple(
@@ -163,7 +163,7 @@ def _evaluation_tables(evaluation: "Evaluation") -> "tuple[Table, ...]":
 
 
 def _profile_tables(done: "ProfileRun") -> "tuple[Table, ...]":
-    from training.tables import Table
+    from models.tables import Table
 
     findings = done.findings
     exits = tuple(

@@ -18,6 +18,7 @@ from models.bundle import Bundle, read_bundle, write_bundle
 from models.config import DVTConfig, InputConfig
 from models.dvt import DVT, load_bundle
 from models.flops import cumulative_gmacs
+from models.progress import Progress
 from training import splits
 from training.data import DecodedImages, ImageFolder, ImageSource, decode_all, evaluation_orders, open_images
 from training.devices import placed
@@ -26,7 +27,6 @@ from training.folders import DataError, ImageList
 from training.inputs import PixelInputs, TrainingInputs, ViewInputs
 from training.modelcard import Measured, model_card
 from training.pretrained import load_stem
-from training.progress import Progress
 from training.recipe import NamedRecipe, Recipe
 from training.trainer import Evaluate, RunFiles, Trainer
 from training.views import ViewCache, ViewConfig, build_views

@@ -17,6 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
 from models.dvt import DVT
+from models.progress import Progress
 from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from training.data import prepared
 from training.distributed import World
@@ -30,7 +31,6 @@ from training.optim import (
     set_learning_rate,
     weight_average,
 )
-from training.progress import Progress
 from training.recipe import Recipe
 from training.runlog import LogRow, RunLog
 from training.seeds import epoch_order, step_indices, steps_per_epoch

@@ -5,7 +5,7 @@ import io
 
 import pytest
 
-from training.tables import Table, plain, write_tables
+from models.tables import Table, plain, write_tables
 
 TABLE = Table("Exits", ("exit", "top-1"), (("1 (7x7)", "92.10%"), ("2 (10x10)", "9.00%")))
 

@@ -43,7 +43,8 @@ class Progress:
             self._bar.update(self._task, completed=done, total=total, note=note)
         elif now - self._last_line >= LINE_EVERY_S or done == total:
             self._last_line = now
-            print(f"{self._title}: {done:,}/{total:,}  {note}", file=sys.stderr, flush=True)
+            sys.stderr.write(f"{self._title}: {done:,}/{total:,}  {note}\n")
+            sys.stderr.flush()
 
 
 def _clock(seconds: float) -> str:
