@@ -21,7 +21,7 @@ from models.bundle import Bundle, read_bundle
 from service.api.app import create_app
 from service.api.deps import Model, Service
 from service.api.keys import open_keys
-from service.backends.base import StageBackend, peak_state_bytes
+from service.backends.base import Capacity, StageBackend
 from service.backends.choose import open_backend
 from service.cpus import available_cpus
 from service.decode import ImageLimits
@@ -59,7 +59,8 @@ def open_bundle(settings: Settings) -> Opened:
     """Raises `BundleError` or `BackendError`, both `ValueError`, with the way out."""
     bundle = read_bundle(settings.bundle)
     threads = settings.threads or available_cpus()
-    return Opened(bundle, open_backend(bundle, settings.backend, settings.device, threads))
+    capacity = Capacity(settings.queue_limit, settings.state_bytes, settings.max_batch)
+    return Opened(bundle, open_backend(bundle, settings.backend, settings.device, threads, capacity))
 
 
 def build_service(loaded: Loaded, opened: Opened, log: logging.Logger) -> Service:
@@ -73,7 +74,8 @@ def build_service(loaded: Loaded, opened: Opened, log: logging.Logger) -> Servic
     disable_created_metrics()  # type: ignore[no-untyped-call]
     exits = bundle.config.exits
     metrics = Metrics(bundle.name, bundle.weights_sha256, exits)
-    image_state_bytes = peak_state_bytes(opened.backend.state_bytes)
+    backend = opened.backend
+    metrics.state(backend.slots, backend.slot_bytes, lambda: backend.slots_in_use)
     clock = time.monotonic
     return Service(
         settings=settings,
@@ -83,13 +85,13 @@ def build_service(loaded: Loaded, opened: Opened, log: logging.Logger) -> Servic
             bundle.weights_sha256,
             bundle.config_sha256,
             bundle.profiles,
-            opened.backend.name,
-            image_state_bytes,
+            backend.name,
+            backend.slot_bytes,
         ),
         keys=open_keys(settings, loaded.secret_files, log),
         limits=ImageLimits(settings.max_image_bytes, settings.max_image_px),
         admission=Admission(
-            AdmissionLimits(settings.queue_limit, settings.state_bytes, image_state_bytes, settings.body_bytes),
+            AdmissionLimits(settings.queue_limit, settings.state_bytes, backend.slot_bytes, settings.body_bytes),
             clock,
             metrics.held,
         ),
@@ -102,7 +104,7 @@ def build_service(loaded: Loaded, opened: Opened, log: logging.Logger) -> Servic
             log=log,
         ),
         scheduler=Scheduler(
-            opened.backend, opened.measure, BatchLimits(settings.max_batch), clock=clock, metrics=metrics, log=log
+            backend, opened.measure, BatchLimits(settings.max_batch), clock=clock, metrics=metrics, log=log
         ),
         decoders=ThreadPoolExecutor(settings.decode_threads or available_cpus(), "dvt-decode"),
         metrics=metrics,

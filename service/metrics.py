@@ -1,5 +1,7 @@
 """What the service counts, in a registry of its own; `GET /metrics` shows it. Base units, bounded labels."""
 
+from collections.abc import Callable
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import generate_latest
 
@@ -53,6 +55,9 @@ class Metrics:
         self._in_flight = Gauge("dvt_in_flight_images", "Images inside the service.", registry=registry)
         self._queued = Gauge("dvt_queued_images", "Images waiting for a stage.", ("stage",), registry=registry)
         self._state = Gauge("dvt_state_reserved_bytes", "Memory reserved for state between stages.", registry=registry)
+        self._slots = Gauge("dvt_state_slots", "Slots for state, one an image.", registry=registry)
+        self._slots_used = Gauge("dvt_state_slots_used", "Slots that hold an image.", registry=registry)
+        self._slots_bytes = Gauge("dvt_state_used_bytes", "The same, in bytes at their peak.", registry=registry)
         self._revision = Gauge("dvt_budget_revision", "Revision of the budget in force.", registry=registry)
         self._ready = Gauge("dvt_ready", "1 while the service takes work.", registry=registry)
         info = Gauge("dvt_model_info", "1, for the model that is served.", ("model", "sha256"), registry=registry)
@@ -109,6 +114,12 @@ class Metrics:
     def held(self, images: int, reserved_bytes: int) -> None:
         self._in_flight.set(images)
         self._state.set(reserved_bytes)
+
+    def state(self, slots: int, slot_bytes: int, in_use: Callable[[], int]) -> None:
+        """`in_use` is asked whenever the metrics are read."""
+        self._slots.set(slots)
+        self._slots_used.set_function(in_use)
+        self._slots_bytes.set_function(lambda: in_use() * slot_bytes)
 
     def budget_revision(self, revision: int) -> None:
         self._revision.set(revision)

@@ -1,10 +1,13 @@
-"""What computes a stage. The engine moves opaque state handles; a backend owns the tensors behind them.
+"""What computes a stage. The engine moves slot numbers; a backend owns the memory behind them.
 
-Shapes: B batch, S input side in px, C classes. Stages are numbered from 1.
+A job holds one slot from `begin` to `release`. The slot holds the image, and between stages what the last stage handed
+on. Stages are numbered from 1.
+
+Shapes: B batch, S input side in px, C classes.
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
+from dataclasses import dataclass
 from typing import NewType, Protocol
 
 import numpy as np
@@ -12,9 +15,8 @@ from numpy.typing import NDArray
 
 from models.preprocess import Pixels
 
-State = NewType("State", object)
-"""What one image carries to its next stage (the uint8 image, and later features and relations). Never changed in place,
-so that a failed batch can be run again in parts."""
+Slot = NewType("Slot", int)
+"""A place for one image and what it carries from stage to stage. Opaque to the engine."""
 
 
 class BackendError(ValueError):
@@ -22,20 +24,23 @@ class BackendError(ValueError):
 
 
 class StageOutput(Protocol):
-    """One computed batch. The states of those that stay are taken with `keep`; the others cost nothing more."""
+    """One computed batch; valid until the backend's next `run`, whose buffers may be the same."""
 
     @property
     def logits(self) -> NDArray[np.float32]:
-        """(B, C)."""
+        """(B, C). An array of its own, which later batches leave alone."""
         ...
 
-    def keep(self, row: int) -> State:
-        """The state of one image of the batch for the next stage; it does not hold on to the rest of the batch."""
+    def keep(self, rows: Sequence[int]) -> None:
+        """Write what the stage hands on into the slots of these rows of the batch, for their next stage.
+
+        All in one go; the slots of other rows stay as they were. After the last stage there is nothing to write.
+        """
         ...
 
 
 class StageBackend(Protocol):
-    """Called from one thread alone, the engine's. Nothing is stored on a backend between calls."""
+    """Called from one thread alone, the engine's."""
 
     @property
     def name(self) -> str:
@@ -43,23 +48,90 @@ class StageBackend(Protocol):
         ...
 
     @property
-    def state_bytes(self) -> tuple[int, ...]:
-        """Bytes of one image's state before stage 1, 2, ... K."""
+    def stages(self) -> int:
+        """K."""
         ...
 
-    def begin(self, pixels: Pixels) -> State:
-        """The state of an image (3, S, S) before stage 1."""
+    @property
+    def slots(self) -> int:
+        """How many images can be inside at once."""
         ...
 
-    def run(self, stage: int, states: Sequence[State]) -> StageOutput:
-        """Compute one stage for a batch. Raises whatever the runtime raises; the states stay usable."""
+    @property
+    def slots_in_use(self) -> int: ...
+
+    @property
+    def slot_bytes(self) -> int:
+        """What one image needs at its costliest hand-over, where the old state and the new exist together."""
         ...
 
-    def release(self, state: State) -> None:
-        """The image is done with: its memory may be used again."""
+    @property
+    def buckets(self) -> tuple[int, ...]:
+        """Batch sizes, ascending: those to warm up and to measure; the last is the largest that `run` takes.
+
+        A backend of static shapes pads a batch to the next of them; the others compute any size up to the last.
+        """
+        ...
+
+    def begin(self, pixels: Pixels) -> Slot:
+        """A slot with an image (3, S, S) in it, before stage 1. There are as many as `slots`, never more."""
+        ...
+
+    def run(self, stage: int, slots: Sequence[Slot]) -> StageOutput:
+        """Compute one stage for a batch of distinct slots. Changes nothing in them, also when it raises.
+
+        Raises whatever the runtime raises; the batch can then be run again in parts.
+        """
+        ...
+
+    def release(self, slot: Slot) -> None:
+        """The image is done with: its slot may be used again."""
         ...
 
 
-def peak_state_bytes(state_bytes: Sequence[int]) -> int:
-    """What one image needs at its costliest hand-over, where the old state and the new exist together."""
-    return max((old + new for old, new in pairwise(state_bytes)), default=state_bytes[0])
+@dataclass(frozen=True)
+class Capacity:
+    """The operator's limits: images inside at once, bytes of state altogether, images of one batch."""
+
+    images: int
+    state_bytes: int
+    max_batch: int
+
+    def slots(self, slot_bytes: int) -> int:
+        """How many slots of that size fit. Raises `BackendError` where not even one does."""
+        fit = self.state_bytes // slot_bytes
+        if fit < 1:
+            raise BackendError(
+                f"one image needs {slot_bytes} bytes of state, the limit is {self.state_bytes} "
+                "(DVT_STATE_BYTES); raise it"
+            )
+        return min(self.images, fit)
+
+    @property
+    def buckets(self) -> tuple[int, ...]:
+        """1, 2, 4, ... and the largest batch."""
+        powers = [1 << exponent for exponent in range(self.max_batch.bit_length()) if 1 << exponent < self.max_batch]
+        return (*powers, self.max_batch)
+
+
+class SlotPool:
+    """Which slots are free. The one released last is used first: memory that was never needed stays untouched."""
+
+    def __init__(self, slots: int) -> None:
+        self._free = [Slot(number) for number in reversed(range(slots))]
+        self._taken: set[Slot] = set()
+
+    @property
+    def in_use(self) -> int:
+        return len(self._taken)
+
+    def take(self) -> Slot:
+        assert self._free, "more images were let in than there are slots"
+        slot = self._free.pop()
+        self._taken.add(slot)
+        return slot
+
+    def give_back(self, slot: Slot) -> None:
+        assert slot in self._taken, "a slot was released twice"
+        self._taken.remove(slot)
+        self._free.append(slot)

@@ -4,13 +4,17 @@ import importlib.util
 from typing import Literal
 
 from models.bundle import Bundle
-from service.backends.base import BackendError, StageBackend
+from service.backends.base import BackendError, Capacity, StageBackend
 
 
 def open_backend(
-    bundle: Bundle, backend: Literal["auto", "onnx", "eager"], device: Literal["auto", "cpu", "cuda"], threads: int
+    bundle: Bundle,
+    backend: Literal["auto", "onnx", "eager"],
+    device: Literal["auto", "cpu", "cuda"],
+    threads: int,
+    capacity: Capacity,
 ) -> StageBackend:
-    """The backend asked for, warmed up; `auto` prefers ONNX Runtime. Raises `BackendError` with the way out."""
+    """The backend asked for; `auto` prefers ONNX Runtime. Raises `BackendError` with the way out."""
     if backend == "auto":
         backend = _preferred(bundle, device)
     if backend == "onnx":
@@ -20,12 +24,12 @@ def open_backend(
             raise BackendError("onnxruntime is not installed: pip install onnxruntime")
         from service.backends.onnx import OnnxBackend
 
-        return OnnxBackend(bundle, threads)
+        return OnnxBackend(bundle, threads, capacity)
     if importlib.util.find_spec("torch") is None:
         raise BackendError("torch is not installed: `make setup` installs it, or use --backend onnx")
     from service.backends.eager import EagerBackend
 
-    return EagerBackend(bundle, _torch_device(device), threads)
+    return EagerBackend(bundle, _torch_device(device), threads, capacity)
 
 
 def _preferred(bundle: Bundle, device: str) -> Literal["onnx", "eager"]:

@@ -3,9 +3,8 @@
 Shapes: B batch, S input side in px, C classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 import torch
@@ -13,45 +12,28 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.bundle import Bundle
-from models.dvt import State as Upstream
-from models.dvt import load_bundle
+from models.dvt import State, load_bundle
 from models.preprocess import Pixels
-from service.backends.base import State
-
-
-@dataclass(frozen=True)
-class EagerState:
-    """One image between stages: pixels (3, S, S) on the device, and what the last stage handed on, of one image."""
-
-    image: Tensor
-    features: Tensor | None = None
-    relations: Tensor | None = None
-
-    @property
-    def size_bytes(self) -> int:
-        return sum(tensor.nbytes for tensor in (self.image, self.features, self.relations) if tensor is not None)
+from service.backends.base import Capacity, Slot
+from service.backends.layout import Part, state_layout
+from service.backends.torch_arena import TorchArena
 
 
 @dataclass(frozen=True)
 class EagerOutput:
-    """A computed batch: logits (B, C), each image's pixels, and what the stage hands on."""
+    """A computed batch: logits (B, C), and what the stage hands on, to be written where the batch came from."""
 
     logits: NDArray[np.float32]
-    images: Sequence[Tensor]
-    upstream: Upstream | None
+    arena: TorchArena
+    slots: Tensor
+    parts: tuple[Part, ...]
+    handed_on: Mapping[str, Tensor]
 
-    def keep(self, row: int) -> State:
-        # Copies, since a view of one row would keep the whole batch alive.
-        if self.upstream is None:
-            return State(EagerState(self.images[row]))
-        features, relations = self.upstream.features, self.upstream.relations
-        return State(
-            EagerState(
-                self.images[row],
-                None if features is None else features[row].clone(),
-                None if relations is None else relations[row].clone(),
-            )
-        )
+    @torch.inference_mode()
+    def keep(self, rows: Sequence[int]) -> None:
+        chosen = torch.tensor(rows, dtype=torch.int64, device=self.slots.device)
+        values = {name: tensor.index_select(0, chosen) for name, tensor in self.handed_on.items()}
+        self.arena.scatter(self.slots.index_select(0, chosen), self.parts, values)
 
 
 class EagerBackend:
@@ -59,43 +41,40 @@ class EagerBackend:
 
     name = "eager"
 
-    def __init__(self, bundle: Bundle, device: str, threads: int) -> None:
+    def __init__(self, bundle: Bundle, device: str, threads: int, capacity: Capacity) -> None:
         if device == "cpu":
             torch.set_num_threads(threads)
-        self._device = torch.device(device)
-        self._model = load_bundle(bundle.path).to(self._device)
-        size_px = bundle.config.input.size_px
-        self.state_bytes = self._measure(np.zeros((3, size_px, size_px), np.uint8), bundle.config.exits)
+        self._layout = state_layout(bundle.config)
+        self.stages = self._layout.stages
+        self.slot_bytes = self._layout.slot_bytes(torch.float32.itemsize)
+        self.slots = capacity.slots(self.slot_bytes)
+        self.buckets = capacity.buckets
+        self._model = load_bundle(bundle.path).to(device)
+        self._arena = TorchArena(self._layout, self.slots, torch.device(device), torch.float32)
 
-    def begin(self, pixels: Pixels) -> State:
-        return State(EagerState(torch.from_numpy(pixels).to(self._device)))
+    @property
+    def slots_in_use(self) -> int:
+        return self._arena.in_use
+
+    def begin(self, pixels: Pixels) -> Slot:
+        return self._arena.put(pixels)
 
     @torch.inference_mode()
-    def run(self, stage: int, states: Sequence[State]) -> EagerOutput:
-        batch = [cast(EagerState, state) for state in states]
-        images = torch.stack([state.image for state in batch])
+    def run(self, stage: int, slots: Sequence[Slot]) -> EagerOutput:
+        index = self._arena.index(slots)
         upstream = None
         if stage > 1:
-            upstream = Upstream(
-                _stack([state.features for state in batch]), _stack([state.relations for state in batch])
-            )
-        output = self._model.forward_stage(stage - 1, images, upstream)
+            taken = self._arena.gather(index, self._layout.taken[stage - 1])
+            upstream = State(taken.get("features"), taken.get("relations"))
+        output = self._model.forward_stage(stage - 1, self._arena.images(index), upstream)
         logits = output.logits.float().cpu().numpy()
-        return EagerOutput(logits, [state.image for state in batch], output.state)
+        parts = self._layout.handed_on(stage)
+        return EagerOutput(logits, self._arena, index, parts, named(output.state, parts))
 
-    def release(self, state: State) -> None:
-        """Nothing to do: the tensors are counted by Python."""
-
-    def _measure(self, pixels: Pixels, stages: int) -> tuple[int, ...]:
-        """Bytes of a state before each stage, of one image sent all the way (which also warms the model up)."""
-        state = self.begin(pixels)
-        sizes = []
-        for stage in range(1, stages + 1):
-            sizes.append(cast(EagerState, state).size_bytes)
-            state = self.run(stage, [state]).keep(0)
-        return tuple(sizes)
+    def release(self, slot: Slot) -> None:
+        self._arena.release(slot)
 
 
-def _stack(tensors: Sequence[Tensor | None]) -> Tensor | None:
-    present = [tensor for tensor in tensors if tensor is not None]
-    return torch.stack(present) if present else None
+def named(state: State | None, parts: Sequence[Part]) -> dict[str, Tensor]:
+    """The tensors of `state` that are `parts`, by name."""
+    return {part.name: getattr(state, part.name) for part in parts}

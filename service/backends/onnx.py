@@ -10,7 +10,7 @@ Shapes: B batch, S input side in px, C classes.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -19,36 +19,28 @@ from numpy.typing import NDArray
 from models.bundle import Bundle
 from models.graphs import Weights, stage_session
 from models.preprocess import Pixels
-from service.backends.base import BackendError, State
+from service.backends.arena import Arena
+from service.backends.base import BackendError, Capacity, Slot
+from service.backends.layout import Part, state_layout
 
 IMAGE, LOGITS, NEXT = "image", "logits", "next_"
-
-Arrays = Mapping[str, NDArray[Any]]
-
-
-@dataclass(frozen=True)
-class OnnxState:
-    """One image between stages: `image` (3, S, S) and what the last stage handed on, without the batch axis."""
-
-    arrays: Arrays
-
-    @property
-    def size_bytes(self) -> int:
-        return sum(array.nbytes for array in self.arrays.values())
 
 
 @dataclass(frozen=True)
 class OnnxOutput:
-    """A computed batch: logits (B, C), what each image carried, and what the stage hands on, as the next names it."""
+    """A computed batch: logits (B, C), and what the stage hands on, to be written where the batch came from."""
 
     logits: NDArray[np.float32]
-    images: Sequence[NDArray[np.uint8]]
-    handed_on: Arrays
+    arena: Arena
+    slots: Sequence[Slot]
+    parts: tuple[Part, ...]
+    handed_on: Mapping[str, NDArray[np.float32]]
 
-    def keep(self, row: int) -> State:
-        # Copies, since a view of one row would keep the whole batch alive.
-        rows = {name: array[row].copy() for name, array in self.handed_on.items()}
-        return State(OnnxState({IMAGE: self.images[row], **rows}))
+    def keep(self, rows: Sequence[int]) -> None:
+        values = self.handed_on
+        if len(rows) < len(self.slots):
+            values = {name: array[np.asarray(rows, np.intp)] for name, array in values.items()}
+        self.arena.scatter([self.slots[row] for row in rows], self.parts, values)
 
 
 class OnnxBackend:
@@ -56,55 +48,60 @@ class OnnxBackend:
 
     name = "onnx"
 
-    def __init__(self, bundle: Bundle, threads: int) -> None:
+    def __init__(self, bundle: Bundle, threads: int, capacity: Capacity) -> None:
         if bundle.onnx is None:
             raise BackendError(
                 f"{bundle.path} has no ONNX graphs: run `dvt export {bundle.path}`, or use --backend eager"
             )
+        self._layout = state_layout(bundle.config)
+        self.stages = self._layout.stages
+        self.slot_bytes = self._layout.slot_bytes(np.dtype(np.float32).itemsize)
+        self.slots = capacity.slots(self.slot_bytes)
+        self.buckets = capacity.buckets
         # Sessions compute with these very arrays, which must live as long.
         self._weights = bundle.weights()
         self._sessions = tuple(_open_session(graph, self._weights, k, threads) for k, graph in enumerate(bundle.onnx))
-        self._inputs = tuple(tuple(value.name for value in session.get_inputs()) for session in self._sessions)
         self._outputs = tuple(tuple(value.name for value in session.get_outputs()) for session in self._sessions)
         self._check_chain(bundle)
-        size_px = bundle.config.input.size_px
-        self.state_bytes = self._measure(np.zeros((3, size_px, size_px), np.uint8))
+        self._arena = Arena(self._layout, self.slots)
 
-    def begin(self, pixels: Pixels) -> State:
-        return State(OnnxState({IMAGE: pixels}))
+    @property
+    def slots_in_use(self) -> int:
+        return self._arena.in_use
 
-    def run(self, stage: int, states: Sequence[State]) -> OnnxOutput:
-        images = [cast(OnnxState, state).arrays for state in states]
-        feeds = {name: np.stack([arrays[name] for arrays in images]) for name in self._inputs[stage - 1]}
+    def begin(self, pixels: Pixels) -> Slot:
+        return self._arena.put(pixels)
+
+    def run(self, stage: int, slots: Sequence[Slot]) -> OnnxOutput:
+        feeds: dict[str, NDArray[Any]] = {IMAGE: self._arena.images(slots)}
+        feeds |= self._arena.gather(slots, self._layout.taken[stage - 1])
         names = self._outputs[stage - 1]
         results: dict[str, Any] = dict(zip(names, self._sessions[stage - 1].run(names, feeds), strict=True))
-        logits = results.pop(LOGITS)
-        handed_on = {name.removeprefix(NEXT): array for name, array in results.items()}
-        return OnnxOutput(logits, [arrays[IMAGE] for arrays in images], handed_on)
+        parts = self._layout.handed_on(stage)
+        return OnnxOutput(
+            results[LOGITS], self._arena, slots, parts, {part.name: results[NEXT + part.name] for part in parts}
+        )
 
-    def release(self, state: State) -> None:
-        """Nothing to do: the arrays are counted by Python."""
-
-    def _measure(self, pixels: Pixels) -> tuple[int, ...]:
-        """Bytes of a state before each stage, of one image sent all the way (which also warms the sessions up)."""
-        state = self.begin(pixels)
-        sizes = []
-        for stage in range(1, len(self._sessions) + 1):
-            sizes.append(cast(OnnxState, state).size_bytes)
-            state = self.run(stage, [state]).keep(0)
-        return tuple(sizes)
+    def release(self, slot: Slot) -> None:
+        self._arena.release(slot)
 
     def _check_chain(self, bundle: Bundle) -> None:
-        """Each stage needs nothing but the image and what the stage before hands on."""
-        offered: set[str] = set()
-        for number, (inputs, outputs) in enumerate(zip(self._inputs, self._outputs, strict=True), start=1):
-            strange = set(inputs) - offered - {IMAGE}
-            if strange or LOGITS not in outputs:
-                raise BackendError(
-                    f"{bundle.path}: stage {number}'s graph takes {', '.join(inputs)}, gives {', '.join(outputs)}; "
-                    f"the one before hands on {', '.join(sorted(offered)) or 'nothing'}: run `dvt export` on the bundle"
-                )
-            offered = {name.removeprefix(NEXT) for name in outputs if name.startswith(NEXT)}
+        """Each graph takes and gives just what the configuration says, batch first."""
+        image = Part(IMAGE, self._layout.image, 0)
+        logits = Part(LOGITS, (bundle.config.classes,), 0)
+        for stage, session in enumerate(self._sessions, start=1):
+            next_parts = (Part(NEXT + part.name, part.shape, 0) for part in self._layout.handed_on(stage))
+            for what, values, parts in (
+                ("takes", session.get_inputs(), (image, *self._layout.taken[stage - 1])),
+                ("gives", session.get_outputs(), (logits, *next_parts)),
+            ):
+                found = {value.name: tuple(value.shape[1:]) for value in values}
+                expected = {part.name: part.shape for part in parts}
+                if found != expected:
+                    raise BackendError(
+                        f"{bundle.path}: stage {stage}'s graph {what} {found}, its config.json says {expected}: "
+                        "run `dvt export` on the bundle"
+                    )
 
 
 def _options(threads: int) -> ort.SessionOptions:

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable
 
-from service.backends.base import State
+from service.backends.base import Slot
 from service.errors import ServiceError
 from service.types import Answer, ExitRule, ExitTaken, JobTimes
 
@@ -31,7 +31,7 @@ class Job:
         self.arrived_s = arrived_s
         self.deadline_s = deadline_s
         self.priority = priority
-        self.state: State | None = None
+        self.slot: Slot | None = None
         self.best: ExitTaken | None = None
         self.stages_run = 0
         self.queued_since_s = 0.0

@@ -1,6 +1,6 @@
 """The one loop: a batch runs a stage, the exit rule decides, leavers are answered, stayers join the next queue.
 
-One thread a device. Everything it touches (queues, states, the backend) is its own; jobs come in through `submit`.
+One thread a device. Everything it touches (queues, slots, the backend) is its own; jobs come in through `submit`.
 """
 
 import logging
@@ -13,7 +13,7 @@ import numpy as np
 from models import policy
 from models.policy import Measure
 from models.preprocess import Pixels
-from service.backends.base import StageBackend, StageOutput, State
+from service.backends.base import StageBackend, StageOutput
 from service.engine.batching import BatchLimits, next_batch
 from service.engine.job import Job
 from service.engine.queues import StageQueues
@@ -114,7 +114,7 @@ class Scheduler:
 
     def _begin(self, job: Job, pixels: Pixels) -> None:
         try:
-            job.state = self._backend.begin(pixels)
+            job.slot = self._backend.begin(pixels)
         except Exception as error:
             # Whatever a runtime raises, an accelerator's full memory say: only this image fails.
             self._log.warning("image not taken in", extra={"error": f"{type(error).__name__}: {error}"})
@@ -135,10 +135,10 @@ class Scheduler:
     def _run(self, stage: int, jobs: Sequence[Job]) -> None:
         """Compute a batch. One that fails is split until the guilty job is alone; only that one fails."""
         started_s = self._clock()
-        states = [job.state for job in jobs if job.state is not None]
-        assert len(states) == len(jobs), "a waiting job has no state"
+        slots = [job.slot for job in jobs if job.slot is not None]
+        assert len(slots) == len(jobs), "a waiting job has no slot"
         try:
-            output = self._backend.run(stage, states)
+            output = self._backend.run(stage, slots)
             decided = self._judge(stage, output, len(jobs))
         except Exception as error:  # Whatever a runtime raises: the others of the batch must be answered.
             self._metrics.batch_failed(stage)
@@ -154,11 +154,17 @@ class Scheduler:
             return
         ended_s = self._clock()
         self._metrics.batch(stage, len(jobs), ended_s - started_s)
+        staying: list[int] = []
         for row, (job, (probabilities, confidence)) in enumerate(zip(jobs, decided, strict=True)):
             waited_s = max(0.0, started_s - job.queued_since_s)
             job.times = JobTimes(job.times.queue_s + waited_s, (*job.times.stages_s, ended_s - started_s))
             job.stages_run = stage
-            self._decide(stage, job, output, row, probabilities, confidence)
+            if self._stays(stage, job, probabilities, confidence):
+                staying.append(row)
+        if staying:
+            output.keep(staying)
+        for row in staying:
+            self._queues.put(stage + 1, jobs[row], ended_s)
 
     def _judge(self, stage: int, output: StageOutput, images: int) -> list[tuple[np.ndarray, float]]:
         """Probabilities (C,) and confidence of each image of a batch; NaN where the logits are not finite."""
@@ -170,9 +176,8 @@ class Scheduler:
             confidences = policy.confidence(probabilities, self._measure.confidence)
         return [(row, float(value)) for row, value in zip(probabilities, confidences, strict=True)]
 
-    def _decide(
-        self, stage: int, job: Job, output: StageOutput, row: int, probabilities: np.ndarray, confidence: float
-    ) -> None:
+    def _stays(self, stage: int, job: Job, probabilities: np.ndarray, confidence: float) -> bool:
+        """Answers one that leaves here."""
         rule = job.rule
         is_last = stage == self._measure.exits
         threshold = None if is_last else rule.thresholds[stage - 1]
@@ -187,18 +192,15 @@ class Scheduler:
                 reason = "max_exit"
             if reason is not None:
                 self._close(job, Answer(job.best, reason, stage, job.times))
-                return
+                return False
         elif is_last:
             # The last exit has no usable word: the best earlier one is the answer, if there is any.
             if job.best is None:
                 self._close(job, InferenceFailedError("no exit gave finite numbers for this image"))
             else:
                 self._close(job, Answer(job.best, "guard", stage, job.times))
-            return
-        state = output.keep(row)
-        self._let_go(job)
-        job.state = state
-        self._queues.put(stage + 1, job, self._clock())
+            return False
+        return True
 
     def _drop(self, job: Job) -> None:
         """It was answered elsewhere, its client left, or its deadline passed before the event loop noticed."""
@@ -212,10 +214,10 @@ class Scheduler:
             job.close(outcome)
 
     def _let_go(self, job: Job) -> None:
-        state: State | None = job.state
-        job.state = None
-        if state is not None:
-            self._backend.release(state)
+        slot = job.slot
+        job.slot = None
+        if slot is not None:
+            self._backend.release(slot)
 
 
 def deadline_outcome(job: Job) -> Answer | ServiceError:

@@ -158,6 +158,6 @@ def test_a_bundle_without_profiles_serves_the_whole_cascade_and_knows_no_costs(t
 
 
 def test_a_cascade_of_one_exit_has_an_empty_threshold_vector(tmp_path: Path) -> None:
-    with client_of(make_service(tmp_path, FakeBackend(SCRIPT, state_bytes=(192,)))) as client:
+    with client_of(make_service(tmp_path, FakeBackend(SCRIPT, stages=1))) as client:
         (result,) = client.post("/classify?thresholds=", content=picture(EASY)).json()["results"]
         assert (result["exit"]["number"], result["exit"]["of"], result["exit"]["reason"]) == (1, 1, "final")

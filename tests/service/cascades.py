@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +24,7 @@ from models.preprocess import Pixels
 from models.profiles import ExitProfile, OperatingPoint, Profiles
 from service.api.app import create_app
 from service.api.deps import Service
-from service.backends.base import State
+from service.backends.base import Slot, SlotPool
 from service.main import Opened, build_service
 from service.settings import Loaded, Settings
 
@@ -81,13 +80,13 @@ class FakeState:
 @dataclass(frozen=True)
 class FakeOutput:
     logits: NDArray[np.float32]
-    states: tuple[FakeState, ...]
-    held: list[FakeState]
+    slots: tuple[Slot, ...]
+    held: dict[Slot, FakeState]
 
-    def keep(self, row: int) -> State:
-        state = FakeState(self.states[row].kind, self.states[row].stage + 1)
-        self.held.append(state)
-        return State(state)
+    def keep(self, rows: Sequence[int]) -> None:
+        for slot in (self.slots[row] for row in rows):
+            state = self.held[slot]
+            self.held[slot] = FakeState(state.kind, state.stage + 1)
 
 
 @dataclass
@@ -98,23 +97,34 @@ class FakeBackend:
     """
 
     script: Script
-    state_bytes: tuple[int, ...] = (192, 1000, 4000)
+    stages: int = 3
+    slots: int = 1024
+    slot_bytes: int = 5000
+    buckets: tuple[int, ...] = (1, 2, 4, 8, 1024)
     stage_seconds: float = 0.0
     poison: frozenset[int] = frozenset()
     name: str = "fake"
     batches: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)
-    held: list[FakeState] = field(default_factory=list)
+    held: dict[Slot, FakeState] = field(default_factory=dict)
     gate: threading.Event | None = None
     gate_before: int = 1
 
-    def begin(self, pixels: Pixels) -> State:
-        state = FakeState(int(pixels[0, SIZE_PX // 2, SIZE_PX // 2]), 1)
-        self.held.append(state)
-        return State(state)
+    def __post_init__(self) -> None:
+        self._pool = SlotPool(self.slots)
 
-    def run(self, stage: int, states: Sequence[State]) -> FakeOutput:
-        batch = tuple(cast(FakeState, state) for state in states)
-        assert all(state.stage == stage for state in batch), "a state came to the wrong stage"
+    @property
+    def slots_in_use(self) -> int:
+        return len(self.held)
+
+    def begin(self, pixels: Pixels) -> Slot:
+        slot = self._pool.take()
+        self.held[slot] = FakeState(int(pixels[0, SIZE_PX // 2, SIZE_PX // 2]), 1)
+        return slot
+
+    def run(self, stage: int, slots: Sequence[Slot]) -> FakeOutput:
+        batch = tuple(self.held[slot] for slot in slots)
+        assert all(state.stage == stage for state in batch), "an image came to the wrong stage"
+        assert 0 < len(set(slots)) == len(slots) <= self.buckets[-1], "no batch, or a slot twice in it"
         if self.gate is not None and stage >= self.gate_before:
             self.gate.wait(10)
         time.sleep(self.stage_seconds)
@@ -122,10 +132,11 @@ class FakeBackend:
         self.batches.append((stage, kinds))
         if self.poison & set(kinds):
             raise RuntimeError(f"scripted failure of {sorted(self.poison & set(kinds))}")
-        return FakeOutput(np.stack([self._logits(kind, stage) for kind in kinds]), batch, self.held)
+        return FakeOutput(np.stack([self._logits(kind, stage) for kind in kinds]), tuple(slots), self.held)
 
-    def release(self, state: State) -> None:
-        self.held.remove(cast(FakeState, state))
+    def release(self, slot: Slot) -> None:
+        self._pool.give_back(slot)
+        del self.held[slot]
 
     def _logits(self, kind: int, stage: int) -> NDArray[np.float32]:
         confidence = self.script(kind, stage)
@@ -165,7 +176,7 @@ def make_service(
     backend = backend or FakeBackend(sure_at({}))
     values = {"state_dir": state_folder(folder), "admin_key": ADMIN_KEY, "decode_threads": 2, **settings}
     bundle = Bundle(
-        folder / "small-bundle", small_config(len(backend.state_bytes)), CONFIG_SHA256, WEIGHTS_SHA256, profiles, None
+        folder / "small-bundle", small_config(backend.stages), CONFIG_SHA256, WEIGHTS_SHA256, profiles, None
     )
     loaded = Loaded(Settings.model_validate(values), secret_files or {}, ())
     return build_service(loaded, Opened(bundle, backend), quiet_log())

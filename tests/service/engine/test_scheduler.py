@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.backends.base import Slot
 from service.engine.batching import BatchLimits
 from service.engine.job import Job, Outcome
 from service.engine.scheduler import ExitMeasure, Scheduler, deadline_outcome
@@ -32,7 +33,7 @@ class Bench:
 
     def __post_init__(self) -> None:
         self.now_s = 0.0
-        exits = len(self.backend.state_bytes)
+        exits = self.backend.stages
         self.scheduler = Scheduler(
             self.backend,
             ExitMeasure("max_softmax", (1.0,) * exits),
@@ -91,7 +92,7 @@ def every_engine_ends_empty() -> Iterator[None]:
     while benches:
         made = benches.pop()
         made.scheduler.stop()
-        assert made.backend.held == [], "a state was never released"
+        assert made.backend.held == {}, "a slot was never released"
         assert all(len(outcomes) <= 1 for outcomes in made.outcomes.values()), "a job was answered twice"
         assert all(made.released[number] == 1 for number in made.outcomes), "a job was not released exactly once"
 
@@ -120,7 +121,7 @@ def test_a_stayer_is_batched_with_one_that_came_later() -> None:
     gate = threading.Event()
     made = bench(sure_at({3: 3}), gate=gate, max_batch=2)
     made.submit(0, 3)
-    wait_until(lambda: made.backend.held != [])
+    wait_until(lambda: made.backend.held != {})
     made.submit(1, 3)
     gate.set()
     made.wait()
@@ -166,7 +167,7 @@ def test_a_job_whose_client_has_left_is_dropped_before_its_next_stage() -> None:
     gate = threading.Event()
     made = bench(sure_at({3: 3}), gate=gate)
     job = made.submit(0, 3)
-    wait_until(lambda: job.state is not None)
+    wait_until(lambda: job.slot is not None)
     assert job.abandon()
     gate.set()
     made.wait()
@@ -192,7 +193,7 @@ def test_the_deadline_and_the_engine_compete_for_one_answer() -> None:
     gate = threading.Event()
     made = bench(sure_at({3: 3}), gate=gate)
     job = made.submit(0, 3)
-    wait_until(lambda: job.state is not None)
+    wait_until(lambda: job.slot is not None)
     assert job.finish(deadline_outcome(job))
     assert not job.finish(InferenceFailedError("too late"))
     gate.set()
@@ -255,7 +256,7 @@ def test_a_stopped_engine_answers_what_is_left_and_what_comes_later() -> None:
 def test_a_bug_in_the_loop_answers_everybody_and_is_seen() -> None:
     made = bench(sure_at({}), start=False)
 
-    def broken(state: object) -> None:
+    def broken(slot: Slot) -> None:
         raise KeyError("bug")
 
     release = made.backend.release

@@ -1,0 +1,59 @@
+"""Slots on a torch device. On the CPU pages are taken from the system when they are first written.
+
+Shapes: B batch, S input side in px, W elements of the widest hand-over.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from models.preprocess import Pixels
+from service.backends.base import Slot, SlotPool
+from service.backends.layout import Part, StateLayout
+
+
+class TorchArena:
+    """Images (slots, 3, S, S) and what stages hand on (slots, W), allocated once; copies by index on the device."""
+
+    def __init__(self, layout: StateLayout, slots: int, device: torch.device, dtype: torch.dtype) -> None:
+        self._pool = SlotPool(slots)
+        self._device = device
+        self._images = torch.empty((slots, *layout.image), dtype=torch.uint8, device=device)
+        self._handed_on = torch.empty((slots, layout.width), dtype=dtype, device=device)
+
+    @property
+    def in_use(self) -> int:
+        return self._pool.in_use
+
+    def put(self, pixels: Pixels) -> Slot:
+        slot = self._pool.take()
+        try:
+            self._images[slot].copy_(torch.from_numpy(pixels))
+        except BaseException:
+            self._pool.give_back(slot)
+            raise
+        return slot
+
+    def release(self, slot: Slot) -> None:
+        self._pool.give_back(slot)
+
+    def index(self, slots: Sequence[Slot]) -> Tensor:
+        """Slot numbers (B,) on the device."""
+        return torch.tensor(slots, dtype=torch.int64, device=self._device)
+
+    def images(self, index: Tensor) -> Tensor:
+        """(B, 3, S, S)."""
+        return self._images.index_select(0, index)
+
+    def gather(self, index: Tensor, parts: Sequence[Part]) -> dict[str, Tensor]:
+        """Name -> (B, *shape)."""
+        return {part.name: self._of(part).index_select(0, index).reshape(-1, *part.shape) for part in parts}
+
+    def scatter(self, index: Tensor, parts: Sequence[Part], values: Mapping[str, Tensor]) -> None:
+        """Write (B, *shape) of each part into the slots, in this order."""
+        for part in parts:
+            self._of(part).index_copy_(0, index, values[part.name].reshape(-1, part.size))
+
+    def _of(self, part: Part) -> Tensor:
+        return self._handed_on[:, part.start : part.end]
