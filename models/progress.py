@@ -9,7 +9,10 @@ LINE_EVERY_S = 30.0
 
 
 class Progress:
-    """A context manager; call `update` as work gets done. Uses rich for the bar where it is installed."""
+    """A context manager; call `update` as work gets done. Uses rich for the bar where it is installed.
+
+    Without a `unit` no speed is shown: for what is measured in time itself.
+    """
 
     def __init__(self, title: str, unit: str = "img") -> None:
         self._title = title
@@ -37,7 +40,8 @@ class Progress:
             self._started = now
         rate = (done - self._first) / max(now - self._started, 1e-9)
         left = (total - done) / rate if rate > 0 else float("inf")
-        note = f"{rate:,.0f} {self._unit}/s  {note}  {_clock(left)} left"
+        speed = f"{rate:,.0f} {self._unit}/s  " if self._unit else ""
+        note = f"{speed}{note}  {_clock(left)} left"
         if self._bar is not None:
             assert self._task is not None
             self._bar.update(self._task, completed=done, total=total, note=note)

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from training.arguments import natural, positive
+from models.arguments import natural, positive
 from training.cli_evaluate import add_eval, add_profile
 
 __all__ = ["add_eval", "add_profile", "add_train"]

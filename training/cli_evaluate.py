@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from models.arguments import positive
 from models.policy import MEASURES
-from training.arguments import positive
 from training.thresholds.rules import RULE_NAMES
 
 if TYPE_CHECKING:
