@@ -1,6 +1,6 @@
 """Running a bundle's ONNX graphs: what goes in and out of a stage, and the weights put into its session. No torch."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnxruntime as ort
@@ -24,7 +24,17 @@ def stage_weights(weights: Weights, k: int) -> dict[str, NDArray[np.float32]]:
     return {name: array for name, array in weights.items() if name.startswith((f"stages.{k}.", "stem."))}
 
 
-def stage_session(graph: bytes, weights: Weights, k: int, options: ort.SessionOptions) -> ort.InferenceSession:
+Provider = str | tuple[str, dict[str, str]]
+"""One of ONNX Runtime's execution providers, with its options where it has any."""
+
+
+def stage_session(
+    graph: bytes,
+    weights: Weights,
+    k: int,
+    options: ort.SessionOptions,
+    providers: Sequence[Provider] = ("CPUExecutionProvider",),
+) -> ort.InferenceSession:
     """A session of stage k's graph, which holds no weights, with those of `weights` injected.
 
     The session reads the arrays where they are: keep them alive, and unchanged, as long as it. Raises onnxruntime's
@@ -37,4 +47,4 @@ def stage_session(graph: bytes, weights: Weights, k: int, options: ort.SessionOp
         if not name.startswith("stem.") or name.encode() in graph
     }
     options.add_external_initializers(list(chosen), [ort.OrtValue.ortvalue_from_numpy(a) for a in chosen.values()])
-    return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    return ort.InferenceSession(graph, options, providers=list(providers))
