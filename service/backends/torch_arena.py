@@ -19,8 +19,13 @@ class TorchArena:
     def __init__(self, layout: StateLayout, slots: int, device: torch.device, dtype: torch.dtype) -> None:
         self._pool = SlotPool(slots)
         self._device = device
-        self._images = torch.empty((slots, *layout.image), dtype=torch.uint8, device=device)
+        shape = (slots, *layout.image)
+        self._images = torch.empty(shape, dtype=torch.uint8, device=device)
         self._handed_on = torch.empty((slots, layout.width), dtype=dtype, device=device)
+        # To a CUDA device images go through pinned memory, a place of its own for each slot, so nothing waits for it.
+        self._is_copied = device.type == "cuda"
+        self._pinned = torch.empty(shape, dtype=torch.uint8, pin_memory=True) if self._is_copied else self._images
+        self._host = self._pinned.numpy()
 
     @property
     def in_use(self) -> int:
@@ -29,7 +34,9 @@ class TorchArena:
     def put(self, pixels: Pixels) -> Slot:
         slot = self._pool.take()
         try:
-            self._images[slot].copy_(torch.from_numpy(pixels))
+            self._host[slot] = pixels
+            if self._is_copied:
+                self._images[slot].copy_(self._pinned[slot], non_blocking=True)
         except BaseException:
             self._pool.give_back(slot)
             raise
@@ -38,9 +45,9 @@ class TorchArena:
     def release(self, slot: Slot) -> None:
         self._pool.give_back(slot)
 
-    def index(self, slots: Sequence[Slot]) -> Tensor:
-        """Slot numbers (B,) on the device."""
-        return torch.tensor(slots, dtype=torch.int64, device=self._device)
+    def index(self, numbers: Sequence[int]) -> Tensor:
+        """Slots, or rows of a batch, (B,) on the device."""
+        return torch.tensor(numbers, dtype=torch.int64, device=self._device)
 
     def images(self, index: Tensor) -> Tensor:
         """(B, 3, S, S)."""

@@ -1,0 +1,83 @@
+"""What the torch backends have in common: slots on the device, a batch in, logits out. They differ in `_compute`.
+
+Shapes: B batch, S input side in px, C classes.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models.bundle import Bundle
+from models.preprocess import Pixels
+from service.backends.base import Capacity, Slot
+from service.backends.layout import Part
+from service.backends.torch_arena import TorchArena
+from service.backends.torch_stages import Computed, Precision, TorchStages
+
+
+@dataclass(frozen=True)
+class TorchOutput:
+    """A computed batch: logits (B, C), and what the stage hands on (padding included), for the batch's slots."""
+
+    logits: NDArray[np.float32]
+    arena: TorchArena
+    slots: Sequence[Slot]
+    parts: tuple[Part, ...]
+    handed_on: Mapping[str, Tensor]
+
+    @torch.inference_mode()
+    def keep(self, rows: Sequence[int]) -> None:
+        chosen = self.arena.index(rows)
+        values = {name: tensor.index_select(0, chosen) for name, tensor in self.handed_on.items()}
+        self.arena.scatter(self.arena.index([self.slots[row] for row in rows]), self.parts, values)
+
+
+class TorchBackend(ABC):
+    """`device` is a torch device's name. On the CPU `threads` sets torch's thread count, which is the process's own."""
+
+    name: str
+
+    def __init__(
+        self, bundle: Bundle, device: str, threads: int, capacity: Capacity, precision: Precision = "float32"
+    ) -> None:
+        if device == "cpu":
+            torch.set_num_threads(threads)
+        self._network = TorchStages(bundle, torch.device(device), precision)
+        self._layout = self._network.layout
+        self.stages = self._layout.stages
+        self.slot_bytes = self._layout.slot_bytes(self._network.dtype.itemsize)
+        self.slots = capacity.slots(self.slot_bytes)
+        self.buckets = capacity.buckets
+        self._arena = TorchArena(self._layout, self.slots, self._network.device, self._network.dtype)
+
+    @property
+    def slots_in_use(self) -> int:
+        return self._arena.in_use
+
+    def begin(self, pixels: Pixels) -> Slot:
+        return self._arena.put(pixels)
+
+    @torch.inference_mode()
+    def run(self, stage: int, slots: Sequence[Slot]) -> TorchOutput:
+        computed = self._compute(stage, slots)
+        # A copy, since what was computed may lie in a buffer that the next batch is computed into.
+        logits = computed.logits[: len(slots)].cpu().numpy().copy()
+        return TorchOutput(logits, self._arena, slots, self._layout.handed_on(stage), computed.handed_on)
+
+    def release(self, slot: Slot) -> None:
+        self._arena.release(slot)
+
+    @abstractmethod
+    def _compute(self, stage: int, slots: Sequence[Slot]) -> Computed:
+        """The stage for these slots, in their order; rows beyond them are padding."""
+
+
+def padded(slots: Sequence[Slot], buckets: Sequence[int]) -> list[Slot]:
+    """The batch filled up to the next bucket with its first slot again: real values, so no special cases arise."""
+    size = next(bucket for bucket in buckets if bucket >= len(slots))
+    return [*slots, *[slots[0]] * (size - len(slots))]
