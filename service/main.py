@@ -28,7 +28,8 @@ from service.decode import ImageLimits
 from service.engine.admission import Admission, AdmissionLimits
 from service.engine.batching import BatchLimits
 from service.engine.budget import Budget, Catalogue
-from service.engine.scheduler import ExitMeasure, Scheduler
+from service.engine.exits import ExitMeasure
+from service.engine.scheduler import Scheduler
 from service.metrics import Metrics
 from service.settings import Loaded, Settings, SettingsError
 

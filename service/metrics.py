@@ -1,6 +1,6 @@
 """What the service counts, in a registry of its own; `GET /metrics` shows it. Base units, bounded labels."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import generate_latest
@@ -63,6 +63,10 @@ class Metrics:
         info = Gauge("dvt_model_info", "1, for the model that is served.", ("model", "sha256"), registry=registry)
         info.labels(model, weights_sha256).set(1)
         self._preset(exits)
+        # Looked up once: the engine's thread counts every batch.
+        stages = [str(stage) for stage in range(1, exits + 1)]
+        self._by_stage = [(self._batch.labels(stage), self._stage.labels(stage)) for stage in stages]
+        self._queued_by_stage = [self._queued.labels(stage) for stage in stages]
 
     def _preset(self, exits: int) -> None:
         """Series exist from the start: a rate over a series that just appeared misses its first events."""
@@ -99,8 +103,9 @@ class Metrics:
         self._phase.labels(name).observe(seconds)
 
     def batch(self, stage: int, images: int, seconds: float) -> None:
-        self._batch.labels(str(stage)).observe(images)
-        self._stage.labels(str(stage)).observe(seconds)
+        sizes, times = self._by_stage[stage - 1]
+        sizes.observe(images)
+        times.observe(seconds)
 
     def batch_failed(self, stage: int) -> None:
         self._failures.labels(str(stage)).inc()
@@ -108,8 +113,10 @@ class Metrics:
     def dropped(self) -> None:
         self._dropped.inc()
 
-    def queued(self, stage: int, images: int) -> None:
-        self._queued.labels(str(stage)).set(images)
+    def queued(self, images: Sequence[int]) -> None:
+        """How many wait before each stage."""
+        for gauge, waiting in zip(self._queued_by_stage, images, strict=True):
+            gauge.set(waiting)
 
     def held(self, images: int, reserved_bytes: int) -> None:
         self._in_flight.set(images)

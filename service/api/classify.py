@@ -28,8 +28,8 @@ from service.api.schemas import (
 )
 from service.decode import decode
 from service.engine.budget import BudgetRequest, Resolved, confidence_rule
+from service.engine.exits import deadline_outcome
 from service.engine.job import Job, Outcome
-from service.engine.scheduler import deadline_outcome
 from service.errors import (
     ClientClosedError,
     InternalError,

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 
 from service.backends.base import Slot
+from service.engine.batching import due_s
 from service.errors import ServiceError
 from service.types import Answer, ExitRule, ExitTaken, JobTimes
 
@@ -30,7 +31,7 @@ class Job:
         self.rule = rule
         self.arrived_s = arrived_s
         self.deadline_s = deadline_s
-        self.priority = priority
+        self.due_s = due_s(priority, arrived_s, deadline_s)
         self.slot: Slot | None = None
         self.best: ExitTaken | None = None
         self.stages_run = 0

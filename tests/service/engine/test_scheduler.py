@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from service.backends.base import Slot
 from service.engine.batching import BatchLimits
+from service.engine.exits import ExitMeasure, deadline_outcome
 from service.engine.job import Job, Outcome
-from service.engine.scheduler import ExitMeasure, Scheduler, deadline_outcome
+from service.engine.scheduler import Scheduler
 from service.errors import DeadlineExceededError, InferenceFailedError, NotReadyError, ServiceError
 from service.metrics import Metrics
 from service.types import Answer, ExitRule, Thresholds

@@ -1,0 +1,86 @@
+"""What the exits say of a computed batch, and who leaves by it. Nothing here changes a job or a slot.
+
+Shapes: B batch, C classes. Exits are numbered from 1.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models import policy
+from models.policy import Measure
+from service.engine.job import Job
+from service.errors import DeadlineExceededError, InferenceFailedError, ServiceError
+from service.types import Answer, ExitReason, ExitRule, ExitTaken
+
+
+@dataclass(frozen=True)
+class ExitMeasure:
+    """How logits become a confidence: the measure, and one softmax temperature an exit."""
+
+    confidence: Measure
+    temperatures: tuple[float, ...]
+
+    @property
+    def exits(self) -> int:
+        return len(self.temperatures)
+
+
+@dataclass(frozen=True)
+class Word:
+    """What one exit says of one image; `reason` None where the image goes on. `taken` None where it says nothing
+    usable (its numbers are not finite)."""
+
+    taken: ExitTaken | None
+    reason: ExitReason | None
+
+
+def judge(measure: ExitMeasure, stage: int, logits: NDArray[np.float32], rules: Sequence[ExitRule]) -> tuple[Word, ...]:
+    """Each image's word at this exit, by its own rule. Raises `ValueError` for logits that are not (B, C)."""
+    if logits.ndim != 2 or logits.shape[0] != len(rules):
+        raise ValueError(f"stage {stage} gave logits of shape {logits.shape} for {len(rules)} images")
+    with np.errstate(all="ignore"):
+        probabilities = policy.softmax(logits.astype(np.float64), measure.temperatures[stage - 1])
+        confidences = policy.confidence(probabilities, measure.confidence)
+    is_last = stage == measure.exits
+    thresholds = [None if is_last else rule.thresholds[stage - 1] for rule in rules]
+    # Most of a batch share one threshold, the budget's: one comparison for each that occurs.
+    leaves = {threshold: policy.leaves(confidences, threshold) for threshold in set(thresholds)}
+    return tuple(
+        _word(
+            # A copy: one image that stays would keep its whole batch's probabilities alive.
+            ExitTaken(stage, probabilities[row].copy(), float(confidences[row]), threshold),
+            leaves=bool(leaves[threshold][row]),
+            is_last=is_last,
+            max_exit=rules[row].max_exit,
+        )
+        for row, threshold in enumerate(thresholds)
+    )
+
+
+def _word(taken: ExitTaken, *, leaves: bool, is_last: bool, max_exit: int) -> Word:
+    if not np.isfinite(taken.confidence):
+        return Word(None, "guard" if is_last else None)
+    if leaves:
+        return Word(taken, "confident")
+    if is_last:
+        return Word(taken, "final")
+    return Word(taken, "max_exit" if taken.number >= max_exit else None)
+
+
+def outcome_of(job: Job, reason: ExitReason) -> Answer | ServiceError:
+    """The answer of a job that leaves: its best exit so far, or an error where no exit gave finite numbers."""
+    if job.best is None:
+        return InferenceFailedError("no exit gave finite numbers for this image")
+    return Answer(job.best, reason, job.stages_run, job.times)
+
+
+def deadline_outcome(job: Job) -> Answer | ServiceError:
+    """What a job is answered with when its time is up: the best exit so far, or an error when there is none."""
+    if job.best is None:
+        return DeadlineExceededError(
+            "deadline_ms passed before the first exit was reached; allow more time, or try when there is less load"
+        )
+    return Answer(job.best, "deadline", job.stages_run, job.times)
