@@ -21,11 +21,13 @@ from models.config import (
     T2TTokenizer,
     Tokenizer,
 )
-from models.conv_tokenizer import ConvTokens
+from models.conv_tokenizer import ConvNorm, ConvTokens
 from models.efficientnet import EfficientNetLite0Stem, FeatureTokens
 from models.layers import Block, PatchEmbed
 from models.reuse import FeatureReuse, RelationReuse, resize_matrix
 from models.tokens_to_token import TokensToToken, sinusoid_positions
+
+HEAD_STD = 0.02
 
 
 @dataclass(frozen=True)
@@ -122,16 +124,21 @@ class DVT(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
-        """Truncated normal of 0.02 for linear layers and learned embeddings, zeros for biases (ViT's habit)."""
-        for module in self.stages.modules():
+        """Truncated normals. A layer keeps the variance of what it takes in (LeCun et al. 1998; He et al. 2015 where a
+        rectifier follows, as after the tokeniser's convolutions); heads and learned embeddings start near zero (0.02,
+        ViT's habit), biases at zero."""
+        for name, module in self.stages.named_modules():
             if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
+                is_head = name.rpartition(".")[2] == "head"
+                nn.init.trunc_normal_(module.weight, std=HEAD_STD if is_head else module.in_features**-0.5)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+            if isinstance(module, ConvNorm):
+                nn.init.kaiming_normal_(module.conv.weight, nonlinearity="relu")
             if isinstance(module, Stage):
-                nn.init.trunc_normal_(module.cls_token, std=0.02)
+                nn.init.trunc_normal_(module.cls_token, std=HEAD_STD)
                 if module.pos_embed.requires_grad:
-                    nn.init.trunc_normal_(module.pos_embed, std=0.02)
+                    nn.init.trunc_normal_(module.pos_embed, std=HEAD_STD)
 
     def view(self, k: int, images: Tensor) -> Tensor:
         """What stage k's tokeniser takes: the normalised image at its size, or the stem's features of that."""
