@@ -25,7 +25,7 @@ def add_serve(parser: argparse.ArgumentParser) -> None:
 
 
 def run_serve(arguments: argparse.Namespace) -> int:
-    """Exit code 0 after a drain, 2 for what the user can mend (one line says what)."""
+    """Exit code 0 after a drain, 1 when the engine is lost, 2 for what the user can mend (one line says what)."""
     from service.errors import ServiceError
 
     try:
@@ -42,20 +42,20 @@ def _serve(arguments: argparse.Namespace) -> int:
     settings = loaded.settings
 
     from dvt import __version__
-    from service import log, main
+    from service import log, main, server
 
     log.configure(settings.log_format, settings.log_level)
     logger = log.get_logger()
     for warning in loaded.warnings:
         logger.warning(warning)
     # The port first: a taken one is the commonest mistake, and opening the bundle takes a while.
-    listener = main.bind(settings.host, settings.port)
+    listener = server.bind(settings.host, settings.port)
     try:
         opened = main.open_bundle(settings)
         if arguments.check:
             return _report(opened)
         service = main.build_service(loaded, opened, logger)
-        return main.serve(service, listener, __version__, lambda: main.announce(service, listener))
+        return server.serve(service, listener, __version__, lambda: server.announce(service, listener))
     finally:
         listener.close()
 

@@ -100,6 +100,23 @@ class Settings(BaseModel):
         1024 * MIB
     )
     max_batch: Annotated[int, Field(ge=1, le=1024, description="Most images that a stage computes together.")] = 8
+    batch_delay_ms: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=60_000,
+            description="How long the first stage may wait for a full batch; 0: it never waits while an image does.",
+        ),
+    ] = 0.0
+    stall_seconds: Annotated[
+        float,
+        Field(
+            gt=0,
+            le=3600,
+            description="A batch that takes longer than this, and than 20 times its measured cost, never ends: the "
+            "service is not live any more and exits with code 1.",
+        ),
+    ] = 10.0
     drain_seconds: Annotated[
         float, Field(gt=0, le=3600, description="After SIGTERM, longest wait for answers; below Docker's 10 s.")
     ] = 8.0

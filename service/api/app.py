@@ -13,6 +13,9 @@ from service.api.middleware import Gate
 from service.api.schemas import BudgetBody, Problem
 from service.decode import silence_pillow
 
+# The engine's present batch ends by then, or never.
+_STOP_S = 5.0
+
 _DESCRIPTION = """Image classification that spends on each image as little computation as it needs.
 
 An image leaves the cascade at the first exit that is confident enough; the **budget** says what is enough.
@@ -33,7 +36,7 @@ def create_app(service: Service, version: str) -> FastAPI:
         finally:
             service.admission.drain()
             service.decoders.shutdown(wait=False, cancel_futures=False)
-            await asyncio.to_thread(service.scheduler.stop)
+            await asyncio.to_thread(service.scheduler.stop, _STOP_S)
 
     app = FastAPI(
         title="DVT",

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from service.api.body import BodyLimits, ImageInput, images_of, read_body
-from service.api.deps import Service, ServiceDep
+from service.api.deps import Service, ServiceDep, check_engine
 from service.api.handlers import problem_of, problem_response, request_id_of
 from service.api.schemas import (
     BudgetRef,
@@ -95,8 +95,7 @@ async def classify(request: Request, query: Annotated[ClassifyQuery, Query()], s
     200 if any image succeeded, with each failed one's problem document in its place; else the status of the error.
     """
     order = read_order(service, query, request.scope["dvt.arrived_s"])
-    if not service.scheduler.alive:
-        raise NotReadyError("the engine has stopped; try again in a moment", retry_after_s=5)
+    check_engine(service)
     with service.admission.request(), service.admission.body() as take:
         limits = _body_limits(service)
         body = await read_body(request.stream(), request.headers.get("content-length"), limits, take)
@@ -182,7 +181,14 @@ class _Ticket:
             self._refuse(NotReadyError("the service is shutting down; try again in a moment"))
 
     def expire(self) -> None:
-        self.job.finish(deadline_outcome(self.job))
+        """Its deadline has passed: the best exit so far is the answer."""
+        if self.job.finish(deadline_outcome(self.job)):
+            self._service.scheduler.notice_done()
+
+    def leave(self) -> None:
+        """Nobody waits for it any more. Of no effect where it was answered."""
+        if self.job.abandon():
+            self._service.scheduler.notice_done()
 
     def _decode(self) -> None:
         """In a decoding thread: to pixels, then on to the engine."""
@@ -250,7 +256,7 @@ async def _classify_all(
         if timer is not None:
             timer.cancel()
         for ticket in tickets:
-            ticket.job.abandon()  # Of no effect on those that were answered.
+            ticket.leave()
 
 
 def _expire(tickets: Sequence[_Ticket]) -> None:

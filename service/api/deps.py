@@ -15,7 +15,7 @@ from service.decode import ImageLimits
 from service.engine.admission import Admission
 from service.engine.budget import Budget
 from service.engine.scheduler import Scheduler
-from service.errors import ForbiddenError, UnauthorizedError
+from service.errors import ForbiddenError, NotReadyError, UnauthorizedError
 from service.metrics import Metrics
 from service.settings import Settings
 from service.types import Clock
@@ -69,7 +69,17 @@ class Service:
 
     @property
     def is_ready(self) -> bool:
-        return self.scheduler.alive and not self.admission.draining
+        return self.scheduler.ready and not self.admission.draining
+
+
+def check_engine(service: Service) -> None:
+    """Raises `NotReadyError` where the engine takes no work: what is still warming up, or that it has stopped."""
+    scheduler = service.scheduler
+    if not scheduler.alive:
+        raise NotReadyError("the engine has stopped; restart the service, its log tells why", retry_after_s=5)
+    warming = scheduler.warming
+    if warming is not None:
+        raise NotReadyError(f"the engine is warming up: {warming}; try again in a moment", retry_after_s=2)
 
 
 def service_of(request: Request) -> Service:

@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from service.api.deps import ServiceDep
+from service.api.deps import ServiceDep, check_engine
 from service.api.schemas import Health, ModelExit, ModelResponse, WorstCase, problems
 from service.errors import DrainingError, NotReadyError
 
@@ -51,7 +51,7 @@ _ASSETS = {
 
 @router.get("/health/live", response_model=Health, responses=problems(503), summary="Is the process worth keeping?")
 async def live(service: ServiceDep) -> Health:
-    """503 when the engine has stopped: restart it."""
+    """503 when the engine has stopped, or stands still within a batch: the process ends by itself then, with code 1."""
     if not service.scheduler.alive:
         raise NotReadyError("the engine has stopped; restart the service, its log tells why")
     return Health(status="live")
@@ -59,12 +59,11 @@ async def live(service: ServiceDep) -> Health:
 
 @router.get("/health/ready", response_model=Health, responses=problems(503), summary="Does it take work?")
 async def ready(service: ServiceDep) -> Health:
-    """503 while starting, when draining, and when the engine has stopped."""
+    """503 while starting (`detail` names what is still warming up), when draining, and when the engine has stopped."""
     service.metrics.ready(service.is_ready)
     if service.admission.draining:
         raise DrainingError("the service is shutting down")
-    if not service.scheduler.alive:
-        raise NotReadyError("the engine has stopped; restart the service, its log tells why")
+    check_engine(service)
     return Health(status="ready")
 
 

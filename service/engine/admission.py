@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from service.errors import DrainingError, OverloadedError, TooManyImagesError
-from service.types import Clock
 
 _LONGEST_RETRY_S = 30
 
@@ -30,25 +29,28 @@ class AdmissionLimits:
 class Admission:
     """Thread-safe: permits are taken in the event loop and given back by the engine.
 
+    `work_s` says about how many seconds the engine needs for so many images inside. `changed` is told the images
+    inside, and the bytes of state reserved for them.
+
     Raises `ValueError` where the limits leave no room for a single image.
     """
 
-    def __init__(self, limits: AdmissionLimits, clock: Clock, changed: Callable[[int, int], None]) -> None:
+    def __init__(
+        self, limits: AdmissionLimits, work_s: Callable[[int], float], changed: Callable[[int, int], None]
+    ) -> None:
         if limits.permits < 1:
             raise ValueError(
                 f"one image needs {limits.image_state_bytes} bytes of state, the limit is {limits.state_bytes} "
                 "(DVT_STATE_BYTES); raise it"
             )
         self.limits = limits
-        self._clock = clock
+        self._work_s = work_s
         self._changed = changed
         self._lock = threading.Lock()
         self._images = 0
         self._requests = 0
         self._body_bytes = 0
         self._draining = False
-        self._image_s = 0.05  # Seconds between two images done while busy, a running mean; the start is a guess.
-        self._last_done_s = clock()
 
     @property
     def draining(self) -> bool:
@@ -90,7 +92,7 @@ class Admission:
                     raise OverloadedError(
                         f"the bodies of other requests fill the room of {self.limits.body_bytes} bytes "
                         "(DVT_BODY_BYTES); try again later",
-                        retry_after_s=self._retry_after_s(),
+                        retry_after_s=self._retry_after_s(1),
                     )
                 self._body_bytes += size_bytes
                 held += size_bytes
@@ -114,8 +116,6 @@ class Admission:
         with self._lock:
             if self._images + images > self.limits.permits:
                 raise self._overloaded(images)
-            if self._images == 0:
-                self._last_done_s = self._clock()
             self._images += images
             self._report()
 
@@ -123,9 +123,6 @@ class Admission:
         """One image is done and holds nothing any more."""
         with self._lock:
             assert self._images > 0, "a permit was given back twice"
-            now_s = self._clock()
-            self._image_s += 0.1 * (now_s - self._last_done_s - self._image_s)
-            self._last_done_s = now_s
             self._images -= 1
             self._report()
 
@@ -136,9 +133,13 @@ class Admission:
         return OverloadedError(
             f"{self._images} images are being worked on, the limit is {self.limits.permits} (DVT_QUEUE_LIMIT, "
             f"DVT_STATE_BYTES): no room for {images} more; try again later",
-            retry_after_s=self._retry_after_s(),
+            retry_after_s=self._retry_after_s(images),
         )
 
-    def _retry_after_s(self) -> int:
-        """About the time in which half of what is inside will be done."""
-        return min(_LONGEST_RETRY_S, max(1, math.ceil(self._images * self._image_s / 2)))
+    def _retry_after_s(self, images: int) -> int:
+        """Whole seconds until about half of what is inside is done, or as much as makes room for so many images.
+
+        Half, since whoever is refused now comes again together with all others that were: they need room for many.
+        """
+        share = max(0.5, images / self.limits.permits)
+        return min(_LONGEST_RETRY_S, max(1, math.ceil(share * self._work_s(self._images))))

@@ -98,15 +98,18 @@ class Scheduler:
         return self.costs.work_s(waiting)
 
     def stop(self, timeout_s: float | None = None) -> None:
-        """End the thread after its present batch; what is left is answered with an error. For use after a drain."""
+        """End the thread after its present batch; what is left is answered with an error. For use after a drain.
+
+        Waits for it, at most `timeout_s`.
+        """
         with self._wake:
             self._stopping = True
             self._wake.notify()
         if self._thread is not None:
             self._thread.join(timeout_s)
 
-    def give_up(self, failure: str) -> None:
-        """The thread will not come back from its batch: answer everybody without it."""
+    def give_up(self, failure: str | None = None) -> None:
+        """Answer everybody without the thread: it will not come back (`failure` says why), or time is up."""
         with self._wake:
             self._stopping = True
             self.failure = self.failure or failure
