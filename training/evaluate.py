@@ -218,7 +218,7 @@ def evaluate_bundle(
         policy = ExitPolicy.never(bundle.config.exits)
     else:
         raise ValueError(f"{path} has no profiles, so there is no {name!r} in it; run `dvt profile` on it first")
-    folder = ImageFolder.scan(data)
+    folder = ImageFolder.scan_report(data)
     images = evenly_limited(with_model_targets(folder.report, folder, bundle.config.labels), limit)
     model = placed(load_bundle(path), device)
     with closing(StreamedImages(images, bundle.config.input)) as source:

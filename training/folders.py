@@ -59,6 +59,27 @@ class ImageFolder:
     report_name: str
 
     @staticmethod
+    def scan_report(root: Path) -> "ImageFolder":
+        """List what a bundle is measured on: a tree without `train` will do, its classes are then those of report.
+
+        Raises `DataError`.
+        """
+        root = Path(root)
+        if (root / "train").is_dir() or not root.is_dir():
+            return ImageFolder.scan(root)
+        report_name = next((name for name in REPORT_FOLDERS if _class_names(root / name)), None)
+        if report_name is None:
+            raise DataError(
+                f"neither {root / 'test'} nor {root / 'val'} holds class folders; expected PATH/test/<class>/<images> "
+                "(or val)"
+            )
+        classes = _class_names(root / report_name)
+        none = ImageList(root, classes, (), np.array([], dtype=np.int64))
+        return ImageFolder(
+            root, classes, _labels(root, classes), none, _list_images(root, report_name, classes), report_name
+        )
+
+    @staticmethod
     def scan(root: Path) -> "ImageFolder":
         """List the tree under `root`. Raises `DataError`."""
         root = Path(root)

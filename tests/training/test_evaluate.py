@@ -152,6 +152,14 @@ def test_classes_are_matched_by_name_not_by_place(tiny: TinyBundle, tmp_path: Pa
     assert [each.top1 for each in part.evaluation.exits] == pytest.approx(expected)
 
 
+def test_training_images_are_not_needed_to_measure(tiny: TinyBundle, tmp_path: Path) -> None:
+    shutil.copytree(tiny.data, tmp_path / "data", ignore=shutil.ignore_patterns("train"))
+    assert evaluate_bundle(tiny.path, tmp_path / "data") == evaluate_bundle(tiny.path, tiny.data)
+    (tmp_path / "data" / "test").rename(tmp_path / "data" / "other")
+    with pytest.raises(DataError, match=r"neither .*test nor .*val holds class folders; expected PATH/test"):
+        evaluate_bundle(tiny.path, tmp_path / "data")
+
+
 def test_a_class_that_the_bundle_does_not_know_is_named(tiny: TinyBundle) -> None:
     folder = ImageFolder.scan(tiny.data)
     with pytest.raises(DataError, match=r"'green'.*it knows blue, red"):
