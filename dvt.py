@@ -1,4 +1,4 @@
-"""The command `dvt`: mounts the command lines of models, training and service, each only when it is asked for.
+"""The command `dvt`: mounts the command lines of the packages, each only when it is asked for.
 
 A module of `COMMANDS` exposes, for its command NAME, `add_NAME(parser)`, which adds the arguments and sets `run` to a
 function of the parsed arguments that returns the exit code. Nothing else is imported, so `dvt --help` is instant and
@@ -32,6 +32,7 @@ COMMANDS = (
     Command("eval", "Make a bundle", "training.cli", "measure accuracy and GMACs of a bundle on images"),
     Command("convert", "Make a bundle", "models.cli", "turn a published checkpoint (*.pth.tar) into a bundle"),
     Command("export", "Make a bundle", "models.cli", "add one ONNX graph a stage to a bundle, checked against PyTorch"),
+    Command("bench", "Measure", "benchmarks.cli", "throughput, latency and cost of the service, beside other servers"),
 )
 
 # Import name -> what installs it, for a command that finds it missing.
@@ -43,6 +44,8 @@ EXTRA_OF = {
     "rich": "train",
     "pymoo": "genetic",
     "onnxruntime": "cpu",
+    "httptools": "bench",
+    "psutil": "bench",
 }
 
 

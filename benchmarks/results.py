@@ -1,0 +1,125 @@
+"""Results that are kept: one JSON file a subject, written after each piece: a run can go on where it stopped."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from benchmarks.engine import Ran
+from benchmarks.floor import Floor
+from benchmarks.machine import Environment
+from benchmarks.measure import LoadResult
+from benchmarks.peers.plan import Piece
+from benchmarks.photos import ROOT
+from models import strict_json
+from models.bundle import write_file_atomically
+
+RESULTS = ROOT / "benchmarks" / "results"
+PEERS_FILE, ENGINE_FILE, CPU_FILE, ALONE_FILE, MEMORY_FILE = (
+    "peers.json",
+    "engine.json",
+    "server-cpu.json",
+    "server-alone.json",
+    "server-memory.json",
+)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class PeersDocument:
+    """Ours under `profile` beside the peers with the static twin; top-1 of both (0..1) as their bundles say."""
+
+    photos: str
+    bundle: str
+    profile: str
+    top1: float
+    static_bundle: str
+    static_top1: float
+    pieces: tuple[Piece, ...]
+
+
+@dataclass(frozen=True)
+class EngineRun:
+    """One way to run the cascade, in one round."""
+
+    way: str
+    round: int
+    ran: Ran
+
+
+@dataclass(frozen=True)
+class EngineDocument:
+    """Scripted exits on random weights. GMACs of one image, cumulative by exit, and of the static twin."""
+
+    environment: Environment
+    architecture: str
+    exit_gmacs: tuple[float, ...]
+    static_gmacs: float
+    shares: tuple[float, ...]
+    batch: int
+    in_flight: int
+    threads: int
+    runs: tuple[EngineRun, ...]
+
+
+@dataclass(frozen=True)
+class CpuDocument:
+    """CPU of the server at `load.clients` clients, and of decoding and the stages done directly, as crowded.
+
+    `main_thread_ms` is the event loop's share of the server's CPU a request.
+    """
+
+    environment: Environment
+    photos: str
+    bundle: str
+    profile: str
+    load: LoadResult
+    main_thread_ms: float
+    mean_batches: tuple[float, ...]
+    floors: tuple[Floor, ...]
+
+
+@dataclass(frozen=True)
+class AloneDocument:
+    """One client on an idle machine: milliseconds of each photo by HTTP, and done directly in this process."""
+
+    environment: Environment
+    photos: str
+    bundle: str
+    profile: str
+    client_ms: tuple[float, ...]
+    direct_ms: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class MemoryPoint:
+    """Resident memory of the server after so many requests."""
+
+    requests: int
+    rss_bytes: int
+
+
+@dataclass(frozen=True)
+class MemoryDocument:
+    """Resident memory while requests go by."""
+
+    environment: Environment
+    photos: str
+    bundle: str
+    profile: str
+    clients: int
+    points: tuple[MemoryPoint, ...]
+
+
+def read_results(cls: type[T], path: Path) -> T | None:
+    """None where nothing was kept yet. Raises `strict_json.SchemaError` for a file of another version."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    return strict_json.loads(cls, text, str(path))
+
+
+def write_results(document: object, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_file_atomically(path, strict_json.dumps(document).encode())
