@@ -237,8 +237,13 @@ class Scheduler:
             self._close(jobs[0], InferenceFailedError(f"stage {stage} could not be computed for this image"))
             return
         middle = len(jobs) // 2
-        self._run(stage, jobs[:middle])
-        self._run(stage, jobs[middle:])
+        for half in (jobs[:middle], jobs[middle:]):
+            still_wanted = [job for job in half if not job.done]
+            for job in half:
+                if job.done:
+                    self._drop(job)
+            if still_wanted:
+                self._run(stage, still_wanted)
 
     def _stays(self, job: Job, word: Word) -> bool:
         """Answers one that leaves here, and lets go of one that was answered meanwhile."""
