@@ -34,10 +34,20 @@ class Settings(BaseModel):
     host: Annotated[str, Field(description="Address to listen on; 0.0.0.0 for every interface.")] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535, description="Port to listen on; 0 takes a free one.")] = 8000
     backend: Annotated[
-        Literal["auto", "onnx", "eager"],
-        Field(description="What computes the stages: ONNX Runtime or PyTorch. `auto`: ONNX where the bundle has it."),
+        Literal["auto", "onnx", "eager", "compiled", "cudagraph"],
+        Field(
+            description="What computes the stages: ONNX Runtime, or PyTorch in one of three ways. `auto`: ONNX on a "
+            "CPU, on a GPU what a short measurement finds quickest (docs/backends.md)."
+        ),
     ] = "auto"
-    device: Annotated[Literal["auto", "cpu", "cuda"], Field(description="Where the stages are computed.")] = "auto"
+    device: Annotated[
+        Literal["auto", "cpu", "cuda", "tensorrt"],
+        Field(description="Where the stages are computed; `tensorrt` is CUDA through that compiler, for ONNX alone."),
+    ] = "auto"
+    precision: Annotated[
+        Literal["float32", "bfloat16", "float16"],
+        Field(description="What PyTorch's backends compute in. Thresholds and certificates were measured in float32."),
+    ] = "float32"
     threads: Annotated[
         int, Field(ge=0, le=1024, description="Threads of one stage's computation; 0: as many as the cgroup grants.")
     ] = 0
@@ -116,7 +126,7 @@ class Settings(BaseModel):
             description="A batch that takes longer than this, and than 20 times its measured cost, never ends: the "
             "service is not live any more and exits with code 1.",
         ),
-    ] = 10.0
+    ] = 30.0
     drain_seconds: Annotated[
         float, Field(gt=0, le=3600, description="After SIGTERM, longest wait for answers; below Docker's 10 s.")
     ] = 8.0

@@ -4,7 +4,7 @@ Shapes: B batch, C classes. Exits are numbered from 1.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,8 +50,7 @@ def judge(measure: ExitMeasure, stage: int, logits: NDArray[np.float32], rules: 
     leaves = {threshold: policy.leaves(confidences, threshold) for threshold in set(thresholds)}
     return tuple(
         _word(
-            # A copy: one image that stays would keep its whole batch's probabilities alive.
-            ExitTaken(stage, probabilities[row].copy(), float(confidences[row]), threshold),
+            ExitTaken(stage, probabilities[row], float(confidences[row]), threshold),
             leaves=bool(leaves[threshold][row]),
             is_last=is_last,
             max_exit=rules[row].max_exit,
@@ -67,7 +66,10 @@ def _word(taken: ExitTaken, *, leaves: bool, is_last: bool, max_exit: int) -> Wo
         return Word(taken, "confident")
     if is_last:
         return Word(taken, "final")
-    return Word(taken, "max_exit" if taken.number >= max_exit else None)
+    if taken.number >= max_exit:
+        return Word(taken, "max_exit")
+    # A copy: one image that stays would keep its whole batch's probabilities alive.
+    return Word(replace(taken, probabilities=taken.probabilities.copy()), None)
 
 
 def outcome_of(job: Job, reason: ExitReason) -> Answer | ServiceError:

@@ -39,7 +39,7 @@ class Scheduler:
         metrics: Metrics,
         log: logging.Logger,
         warm_px: int | None = None,
-        stall_s: float = 10.0,
+        stall_s: float = 30.0,
     ) -> None:
         self._backend = backend
         self._measure = measure

@@ -96,7 +96,7 @@ class FakeBackend:
     """Runs a script instead of a network. `batches` tells what it was asked for: (stage, kinds), and `warmed` what the
     warm-up ran: (stage, images).
 
-    With a `gate`, the stages from `gate_before` on wait until it is opened.
+    With a `gate`, the stages from `gate_before` on wait until it is opened; with a `warm_gate`, their warm-up does.
     """
 
     script: Script
@@ -112,6 +112,7 @@ class FakeBackend:
     held: dict[Slot, FakeState] = field(default_factory=dict)
     gate: threading.Event | None = None
     gate_before: int = 1
+    warm_gate: threading.Event | None = None
 
     def __post_init__(self) -> None:
         self._pool = SlotPool(self.slots)
@@ -131,6 +132,8 @@ class FakeBackend:
         assert 0 < len(set(slots)) == len(slots) <= self.buckets[-1], "no batch, or a slot twice in it"
         kinds = tuple(state.kind for state in batch)
         if set(kinds) == {BLACK}:
+            if self.warm_gate is not None and stage >= self.gate_before:
+                self.warm_gate.wait(10)
             self.warmed.append((stage, len(batch)))
             return self._output(stage, slots, kinds)
         if self.gate is not None and stage >= self.gate_before:
@@ -189,7 +192,7 @@ def make_service(
         folder / "small-bundle", small_config(backend.stages), CONFIG_SHA256, WEIGHTS_SHA256, profiles, None
     )
     loaded = Loaded(Settings.model_validate(values), secret_files or {}, ())
-    return build_service(loaded, Opened(bundle, backend), quiet_log())
+    return build_service(loaded, Opened(bundle, backend, "scripted"), quiet_log())
 
 
 @contextmanager

@@ -2,8 +2,7 @@
 
 import threading
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -11,76 +10,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.backends.base import Slot
-from service.engine.batching import BatchLimits
-from service.engine.exits import ExitMeasure, deadline_outcome
-from service.engine.job import Job, Outcome
-from service.engine.scheduler import Scheduler
+from service.engine.exits import deadline_outcome
+from service.engine.job import Job
 from service.errors import DeadlineExceededError, InferenceFailedError, NotReadyError, ServiceError
-from service.metrics import Metrics
 from service.types import Answer, ExitRule, Thresholds
-from tests.service.cascades import SIZE_PX, FakeBackend, Script, quiet_log, sure_at, wait_until
+from tests.service.cascades import SIZE_PX, FakeBackend, FakeOutput, Script, sure_at, wait_until
+from tests.service.engine.benches import Bench
 
 NAN = float("nan")
-
-
-@dataclass
-class Bench:
-    """A running scheduler around a scripted backend; collects what is delivered."""
-
-    backend: FakeBackend
-    max_batch: int = 8
-    outcomes: dict[int, list[Outcome]] = field(default_factory=dict)
-    released: Counter[int] = field(default_factory=Counter)
-
-    def __post_init__(self) -> None:
-        self.now_s = 0.0
-        exits = self.backend.stages
-        self.scheduler = Scheduler(
-            self.backend,
-            ExitMeasure("max_softmax", (1.0,) * exits),
-            BatchLimits(self.max_batch),
-            clock=lambda: self.now_s,
-            metrics=Metrics("fake", "0", exits),
-            log=quiet_log(),
-        )
-        self.rule = ExitRule((0.9,) * (exits - 1), exits)
-
-    def job(
-        self, number: int, *, rule: ExitRule | None = None, deadline_s: float | None = None, priority: int = 5
-    ) -> Job:
-        self.outcomes[number] = []
-        return Job(
-            rule or self.rule,
-            arrived_s=float(number),
-            deadline_s=deadline_s,
-            priority=priority,
-            deliver=self.outcomes[number].append,
-            released=lambda: self.released.update([number]),
-        )
-
-    def submit(self, number: int, kind: int, **options: object) -> Job:
-        job = self.job(number, **options)  # type: ignore[arg-type]  # passed on as they came
-        self.scheduler.submit(job, np.full((3, SIZE_PX, SIZE_PX), kind, np.uint8))
-        return job
-
-    def wait(self) -> None:
-        wait_until(lambda: all(self.released[number] for number in self.outcomes))
-
-    def outcome(self, number: int) -> Outcome:
-        (outcome,) = self.outcomes[number]
-        return outcome
-
-    def answer(self, number: int) -> Answer:
-        outcome = self.outcome(number)
-        assert isinstance(outcome, Answer)
-        return outcome
 
 
 benches: list[Bench] = []
 
 
-def bench(script: Script, *, max_batch: int = 8, start: bool = True, **backend: object) -> Bench:
-    made = Bench(FakeBackend(script, **backend), max_batch)  # type: ignore[arg-type]  # passed on as they came
+def bench(script: Script, *, max_batch: int = 8, delay_s: float = 0.0, start: bool = True, **backend: object) -> Bench:
+    made = Bench(FakeBackend(script, **backend), max_batch, delay_s)  # type: ignore[arg-type]  # passed on as they came
     if start:
         made.scheduler.start()
     benches.append(made)
@@ -139,6 +83,80 @@ def test_a_failing_batch_is_split_until_the_guilty_one_is_alone() -> None:
     assert isinstance(made.outcome(2), InferenceFailedError)
     assert [made.answer(number).exit.number for number in (0, 1, 3, 4)] == [1, 1, 1, 1]
     assert made.scheduler.alive
+
+
+def test_who_was_answered_while_its_batch_failed_is_not_computed_again() -> None:
+    made = bench(sure_at({}), poison=frozenset({66}), start=False)
+    jobs = [made.submit(number, kind) for number, kind in enumerate((1, 2, 66, 3))]
+    run = made.backend.run
+
+    def leaving(stage: int, slots: Sequence[Slot]) -> FakeOutput:
+        jobs[3].abandon()
+        return run(stage, slots)
+
+    made.backend.run = leaving  # type: ignore[method-assign]
+    made.scheduler.start()
+    made.wait()
+    assert made.backend.batches == [(1, (1, 2, 66, 3)), (1, (1, 2)), (1, (66,))]
+    assert made.outcomes[3] == []
+
+
+def test_every_rule_is_its_own_within_one_batch() -> None:
+    """Thresholds, a least confidence, an exit at the latest, deadlines and priorities: mixed freely."""
+    made = bench(lambda kind, stage: (0.5, 0.8, 0.95)[stage - 1], start=False)
+    made.submit(0, 1, rule=ExitRule((0.9, 0.9), 3))
+    made.submit(1, 1, rule=ExitRule((0.4, 0.4), 3), priority=1)
+    made.submit(2, 1, rule=ExitRule((0.5, None), 3), deadline_s=1e9)
+    made.submit(3, 1, rule=ExitRule((None, 0.8), 3), priority=9)
+    made.submit(4, 1, rule=ExitRule((0.9, 0.9), 2))
+    made.submit(5, 1, rule=ExitRule((None, None), 1))
+    made.scheduler.start()
+    made.wait()
+    assert [len(kinds) for _, kinds in made.backend.batches] == [6, 3, 1]
+    assert [(made.answer(n).exit.number, made.answer(n).reason) for n in range(6)] == [
+        (3, "final"),
+        (1, "confident"),
+        (1, "confident"),
+        (2, "confident"),
+        (2, "max_exit"),
+        (1, "max_exit"),
+    ]
+    assert [made.answer(n).exit.threshold for n in range(6)] == [None, 0.4, 0.5, 0.8, 0.9, None]
+
+
+def test_whoever_leaves_gives_back_its_place_before_the_next_batch_however_far_back_it_waits() -> None:
+    gate = threading.Event()
+    made = bench(sure_at({}), gate=gate, max_batch=1)
+    jobs = [made.submit(number, number + 1) for number in range(20)]
+    wait_until(lambda: made.scheduler.running is not None)
+    for job in jobs[10:]:
+        assert job.abandon()
+    made.scheduler.notice_done()
+    gate.set()
+    made.wait()
+    assert [kinds for _, kinds in made.backend.batches] == [(number + 1,) for number in range(10)]
+    assert list(made.released)[1:11] == list(range(10, 20))
+
+
+def test_a_delay_lets_a_lone_image_wait_for_company() -> None:
+    made = bench(sure_at({}), start=False, delay_s=10.0, max_batch=2)
+    made.submit(0, 1)
+    made.scheduler.start()
+    wait_until(lambda: made.backend.slots_in_use == 1)
+    assert made.backend.batches == []
+    made.submit(1, 2)
+    made.wait()
+    assert made.backend.batches == [(1, (1, 2))]
+
+
+def test_a_delay_ends() -> None:
+    made = bench(sure_at({}), start=False, delay_s=0.02, max_batch=2)
+    made.submit(0, 1)
+    made.scheduler.start()
+    wait_until(lambda: made.backend.slots_in_use == 1)
+    made.now_s = 0.02
+    made.wait()
+    assert made.backend.batches == [(1, (1,))]
 
 
 def test_a_nan_never_exits_early_even_where_the_request_wanted_to_leave() -> None:

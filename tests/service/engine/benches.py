@@ -1,0 +1,72 @@
+"""A running scheduler around a scripted backend, which collects what is answered."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from service.engine.batching import BatchLimits
+from service.engine.exits import ExitMeasure
+from service.engine.job import Job, Outcome
+from service.engine.scheduler import Scheduler
+from service.metrics import Metrics
+from service.types import Answer, ExitRule
+from tests.service.cascades import SIZE_PX, FakeBackend, quiet_log, wait_until
+
+
+@dataclass
+class Bench:
+    """Jobs by number. The clock, `now_s`, is turned by hand."""
+
+    backend: FakeBackend
+    max_batch: int = 8
+    delay_s: float = 0.0
+    warm_px: int | None = None
+    stall_s: float = 10.0
+    outcomes: dict[int, list[Outcome]] = field(default_factory=dict)
+    released: Counter[int] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self.now_s = 0.0
+        exits = self.backend.stages
+        self.scheduler = Scheduler(
+            self.backend,
+            ExitMeasure("max_softmax", (1.0,) * exits),
+            BatchLimits(self.max_batch, self.delay_s),
+            clock=lambda: self.now_s,
+            metrics=Metrics("fake", "0", exits),
+            log=quiet_log(),
+            warm_px=self.warm_px,
+            stall_s=self.stall_s,
+        )
+        self.rule = ExitRule((0.9,) * (exits - 1), exits)
+
+    def job(
+        self, number: int, *, rule: ExitRule | None = None, deadline_s: float | None = None, priority: int = 5
+    ) -> Job:
+        self.outcomes[number] = []
+        return Job(
+            rule or self.rule,
+            arrived_s=float(number),
+            deadline_s=deadline_s,
+            priority=priority,
+            deliver=self.outcomes[number].append,
+            released=lambda: self.released.update([number]),
+        )
+
+    def submit(self, number: int, kind: int, **options: object) -> Job:
+        job = self.job(number, **options)  # type: ignore[arg-type]  # passed on as they came
+        self.scheduler.submit(job, np.full((3, SIZE_PX, SIZE_PX), kind, np.uint8))
+        return job
+
+    def wait(self) -> None:
+        wait_until(lambda: all(self.released[number] for number in self.outcomes))
+
+    def outcome(self, number: int) -> Outcome:
+        (outcome,) = self.outcomes[number]
+        return outcome
+
+    def answer(self, number: int) -> Answer:
+        outcome = self.outcome(number)
+        assert isinstance(outcome, Answer)
+        return outcome
