@@ -95,8 +95,7 @@ class _Run:
         return time.monotonic() - self._start_s - self.limits.warmup_s
 
     async def ask(self, due_s: float | None = None) -> Sample:
-        """Send the next photo and note what came of it."""
-        self.sent += 1
+        """Send the next photo and note what came of it. Whoever calls counts it in `sent`, at once."""
         sent_s = self.now_s
         due_s = sent_s if due_s is None else due_s
         try:
@@ -109,7 +108,6 @@ class _Run:
         return sample
 
     def refuse(self, due_s: float) -> None:
-        self.sent += 1
         self.samples.append(Sample(due_s, due_s, self.now_s, 0, error=NOT_SENT))
 
     async def watch(self, tick: Tick) -> None:
@@ -136,6 +134,7 @@ async def closed_loop(
 
     async def client() -> None:
         while run.now_s < limits.seconds and run.sent < limits.requests:
+            run.sent += 1
             sample = await run.ask()
             if sample.status == 0:
                 await asyncio.sleep(0.1)  # Nobody listens, perhaps: no busy loop.
@@ -158,6 +157,7 @@ async def open_loop(
             due_s = at_s - limits.warmup_s
             if (wait_s := due_s - run.now_s) > 0:
                 await asyncio.sleep(wait_s)
+            run.sent += 1
             if len(tasks) >= limits.in_flight:
                 run.refuse(due_s)
                 continue
