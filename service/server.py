@@ -112,7 +112,7 @@ async def _serve(server: Server, service: Service, listener: socket.socket, read
 
     for number in LINGER_S:
         loop.add_signal_handler(number, on_signal, number)
-    watch = loop.create_task(watch_engine(server, service, ready))
+    watch = loop.create_task(watch_engine(server, service, listener, ready))
     await server.serve(sockets=[listener])
     watch.cancel()
     with contextlib.suppress(asyncio.CancelledError):
@@ -121,9 +121,12 @@ async def _serve(server: Server, service: Service, listener: socket.socket, read
     service.log.info("stopped")
 
 
-async def watch_engine(server: Server, service: Service, ready: Callable[[], None]) -> None:
+async def watch_engine(server: Server, service: Service, listener: socket.socket, ready: Callable[[], None]) -> None:
     """Call `ready` once the engine is warm; when it dies, or stands still within a batch, end the service."""
     scheduler, is_announced = service.scheduler, False
+    while not server.started:
+        await asyncio.sleep(_POLL_S)
+    service.log.info("listening, the engine warms up", extra={"url": url_of(listener)})
     stall = StallWatch(lambda: scheduler.running, service.clock)
     look_every_s = min(0.5, service.settings.stall_seconds / 4)
     while True:
@@ -136,7 +139,7 @@ async def watch_engine(server: Server, service: Service, ready: Callable[[], Non
             await asyncio.sleep(_FAREWELL_S)
             server.should_exit = True
             return
-        if not is_announced and server.started and service.is_ready:
+        if not is_announced and service.is_ready:
             is_announced = True
             ready()
         await asyncio.sleep(look_every_s if is_announced else _POLL_S)
@@ -162,11 +165,16 @@ async def drain(server: Server, service: Service, listener: socket.socket, linge
     server.should_exit = True
 
 
-def announce(service: Service, listener: socket.socket) -> None:
-    """Where to go from here: lines to copy for a person, one event for a log that machines read."""
+def url_of(listener: socket.socket) -> str:
+    """An address that works on this machine."""
     host, port = listener.getsockname()[:2]
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
-    url = f"http://{shown}:{port}"
+    return f"http://{shown}:{port}"
+
+
+def announce(service: Service, listener: socket.socket) -> None:
+    """Where to go from here: lines to copy for a person, one event for a log that machines read."""
+    url = url_of(listener)
     service.log.info(
         "serving",
         extra={"url": url, "model": service.model.name, "backend": service.model.backend, "docs": f"{url}/docs"},

@@ -57,6 +57,7 @@ class Scheduler:
         self._some_are_done = False
         self._wake = threading.Condition()
         self._stopping = False
+        self._given_up = False
         self._thread: threading.Thread | None = None
         self.failure: str | None = None
         self.running: Running | None = None
@@ -100,18 +101,18 @@ class Scheduler:
     def stop(self, timeout_s: float | None = None) -> None:
         """End the thread after its present batch; what is left is answered with an error. For use after a drain.
 
-        Waits for it, at most `timeout_s`.
+        Waits for it, at most `timeout_s`; not at all once it was given up.
         """
         with self._wake:
             self._stopping = True
             self._wake.notify()
-        if self._thread is not None:
+        if self._thread is not None and not self._given_up:
             self._thread.join(timeout_s)
 
     def give_up(self, failure: str | None = None) -> None:
         """Answer everybody without the thread: it will not come back (`failure` says why), or time is up."""
         with self._wake:
-            self._stopping = True
+            self._stopping = self._given_up = True
             self.failure = self.failure or failure
             left = [*self._in_work, *(job for queue in self._queues.waiting for job in list(queue))]
             left += [job for job, _ in self._inbox]

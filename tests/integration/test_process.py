@@ -1,7 +1,6 @@
 """`dvt serve` as a process of its own: what it says, what it exits with, and that SIGTERM loses nobody."""
 
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -9,17 +8,15 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
 import pytest
 
+from tests.integration.processes import ROOT, classify, environment, running
 from tests.service.cascades import picture
 from tests.service.tiny_bundles import tiny_config, write_tiny_bundle
-
-ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -27,55 +24,10 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_bundle(tmp_path_factory.mktemp("bundles") / "tiny", tiny_config(2)).path
 
 
-def command(*arguments: str | Path) -> list[str]:
-    return [sys.executable, "dvt.py", "serve", *map(str, arguments)]
-
-
-def environment(folder: Path, **variables: str) -> dict[str, str]:
-    return {**os.environ, "DVT_STATE_DIR": str(folder / "state"), "DVT_THREADS": "1", **variables}
-
-
-@contextmanager
-def serving(bundle: Path, folder: Path, **variables: str) -> Iterator[tuple[subprocess.Popen[str], int, list[str]]]:
-    """A running service: the process, its port, and the lines of its log so far."""
-    process = subprocess.Popen(
-        command(bundle, "--port", "0", "--log-format", "json"),
-        cwd=ROOT,
-        env=environment(folder, **variables),
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    lines: list[str] = []
-    port = 0
-    assert process.stderr is not None
-    try:
-        for line in process.stderr:
-            lines.append(line)
-            event = json.loads(line)
-            if event["event"] == "serving":
-                port = int(event["url"].rpartition(":")[2])
-                break
-        assert port, lines
-        reader = threading.Thread(target=lines.extend, args=(process.stderr,), daemon=True)
-        reader.start()
-        yield process, port, lines
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.wait(10)
-        reader.join(10)
-        process.stderr.close()
-
-
-def classify(port: int, body: bytes, connection: HTTPConnection | None = None) -> int:
-    connection = connection or HTTPConnection("127.0.0.1", port, timeout=60)
-    try:
-        connection.request("POST", "/classify", body)
-        response = connection.getresponse()
-        response.read()
-        return response.status
-    finally:
-        connection.close()
+def serving(
+    bundle: Path, folder: Path, **variables: str
+) -> AbstractContextManager[tuple[subprocess.Popen[str], int, list[str]]]:
+    return running(("dvt.py", "serve", bundle, "--port", "0", "--log-format", "json"), folder, **variables)
 
 
 def test_it_answers_and_ends_with_0_on_sigterm(bundle: Path, tmp_path: Path) -> None:
@@ -146,8 +98,9 @@ def test_a_drain_that_takes_too_long_ends_all_the_same(bundle: Path, tmp_path: P
         serving(bundle, tmp_path, DVT_DRAIN_SECONDS="0.5") as (process, port, lines),
         socket.create_connection(("127.0.0.1", port)) as stuck,
     ):
-        stuck.sendall(b"POST /classify HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n12345")
-        time.sleep(0.3)
+        head = b"POST /classify HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\nExpect: 100-continue\r\n\r\n"
+        stuck.sendall(head)
+        assert stuck.recv(100).startswith(b"HTTP/1.1 100")  # It is inside, and its body is waited for.
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
     assert any("drain time is over" in line for line in lines)
@@ -178,7 +131,12 @@ def test_a_body_that_does_not_come_is_given_up(bundle: Path, tmp_path: Path) -> 
 
 def run(folder: Path, *arguments: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command(*arguments), cwd=ROOT, env=environment(folder, **variables), capture_output=True, text=True, timeout=120
+        [sys.executable, "dvt.py", "serve", *arguments],
+        cwd=ROOT,
+        env=environment(folder, **variables),
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
 
 

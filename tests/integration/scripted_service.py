@@ -1,0 +1,58 @@
+"""A service in a process of its own around a scripted backend: `python scripted_service.py FOLDER`.
+
+Kinds of pictures choose what happens: SLOW takes 20 ms a batch, STUCK never ends, BUG breaks the engine. With a file
+FOLDER/hold the warm-up of stage 2 waits until the file is gone. Settings come from DVT_* variables.
+"""
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from service import log, server
+from service.backends.base import Slot
+from tests.service.cascades import BLACK, FakeBackend, FakeOutput, make_service, sure_at
+
+SLOW, STUCK, BUG = 50, 51, 52
+SLOW_S = 0.02
+
+
+class ScriptedBackend(FakeBackend):
+    """Ends, waits and breaks as asked for by what it computes."""
+
+    def __init__(self, hold: Path) -> None:
+        super().__init__(sure_at({SLOW: 3}), buckets=(1, 4))
+        self._hold = hold
+
+    def run(self, stage: int, slots: Sequence[Slot]) -> FakeOutput:
+        kinds = {self.held[slot].kind for slot in slots}
+        while kinds == {BLACK} and stage == 2 and self._hold.exists():
+            time.sleep(0.01)
+        if SLOW in kinds:
+            time.sleep(SLOW_S)
+        if STUCK in kinds:
+            threading.Event().wait()
+        return super().run(stage, slots)
+
+    def release(self, slot: Slot) -> None:
+        if self.held[slot].kind == BUG:
+            raise KeyError("bug")
+        super().release(slot)
+
+
+def main(folder: Path) -> int:
+    log.configure("json", "info")
+    names = ("queue_limit", "max_batch", "stall_seconds", "drain_seconds")
+    variables: dict[str, Any] = {
+        name: os.environ[f"DVT_{name.upper()}"] for name in names if f"DVT_{name.upper()}" in os.environ
+    }
+    service = make_service(folder, ScriptedBackend(folder / "hold"), **variables)
+    listener = server.bind("127.0.0.1", 0)
+    return server.serve(service, listener, "0", lambda: server.announce(service, listener))
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))
