@@ -40,11 +40,17 @@ def stage_session(
     The session reads the arrays where they are: keep them alive, and unchanged, as long as it. Raises onnxruntime's
     errors if one is missing or of another shape.
     """
-    # Not every stage need have the stem before it, and a name that a graph does not know is an error.
-    chosen = {
-        name: array
-        for name, array in stage_weights(weights, k).items()
-        if not name.startswith("stem.") or name.encode() in graph
-    }
+    # Not every stage needs all that it may use, and a name that a graph does not know is an error.
+    chosen = {name: array for name, array in stage_weights(weights, k).items() if _has_initializer(graph, name)}
     options.add_external_initializers(list(chosen), [ort.OrtValue.ortvalue_from_numpy(a) for a in chosen.values()])
     return ort.InferenceSession(graph, options, providers=list(providers))
+
+
+def _has_initializer(graph: bytes, name: str) -> bool:
+    """Whether a serialised graph has an initializer of that name, found without the package `onnx`.
+
+    Protobuf writes the name of a tensor as its tag (field 8, text: 0x42), its length in bytes and its text.
+    """
+    text = name.encode()
+    assert len(text) < 128, "longer names have a length of two bytes"
+    return bytes((0x42, len(text))) + text in graph

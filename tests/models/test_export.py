@@ -1,7 +1,7 @@
 """Graphs compute what PyTorch computes, hold no weights, and are not handed out when they differ."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +15,13 @@ from torch import Tensor
 import dvt
 from models import export
 from models.bundle import read_bundle, write_bundle
-from models.config import DVTConfig
+from models.config import DVTConfig, ReuseConfig
 from models.dvt import DVT, State
 from models.export import ExportError, export_graphs
 from models.graphs import stage_session, stage_weights, state_names
 from tests.models.small_cascades import (
+    CONV_STAGES,
+    HYBRID_STAGES,
     MIXED_STAGES,
     NOTHING,
     SIZE_PX,
@@ -31,10 +33,19 @@ from tests.models.small_cascades import (
     weights_of,
 )
 
-# One layer each: exporting takes seconds a stage, and longer the more there is to trace.
+REUSE = ReuseConfig(feature_hidden=8, feature_dim=4, relation_expansion=2)
+T2T = small_config(T2T_STAGES, REUSE, position="sinusoid")
 CASCADES = {
-    "t2t": small_config(T2T_STAGES, position="sinusoid", depth=1),
-    "convolutions, then the hybrid's stem": small_config(MIXED_STAGES[:2], depth=1),
+    "t2t": T2T,
+    "t2t, features alone": small_config(T2T_STAGES, replace(REUSE, relations=False), position="sinusoid"),
+    "t2t, relations alone": small_config(T2T_STAGES, replace(REUSE, features=False), position="sinusoid"),
+    "t2t, nothing reused": small_config(T2T_STAGES, NOTHING, position="sinusoid"),
+    "t2t, one layer": small_config(T2T_STAGES, REUSE, position="sinusoid", depth=1),
+    "patches": small_config([patch_stage(2), patch_stage(3), patch_stage(4)], REUSE),
+    "patches, relations alone": small_config([patch_stage(grid) for grid in (2, 3, 4)], replace(REUSE, features=False)),
+    "convolutions": small_config(CONV_STAGES, REUSE),
+    "the hybrid's stem": small_config(HYBRID_STAGES, REUSE),
+    "a stage of every kind": small_config(MIXED_STAGES, REUSE),
 }
 ONE_STAGE = small_config([patch_stage(2)], depth=1)
 
@@ -46,8 +57,14 @@ class Exported:
 
 
 @pytest.fixture(scope="module", params=list(CASCADES.values()), ids=list(CASCADES))
-def exported(request: pytest.FixtureRequest) -> Exported:
+def any_exported(request: pytest.FixtureRequest) -> Exported:
     model = small_cascade(request.param)
+    return Exported(model, export_graphs(model))
+
+
+@pytest.fixture(scope="module")
+def exported() -> Exported:
+    model = small_cascade(T2T)
     return Exported(model, export_graphs(model))
 
 
@@ -72,17 +89,41 @@ def outputs_of(model: DVT, k: int, inputs: Mapping[str, NDArray[np.generic]]) ->
     return {name: part.numpy() for name, part in named.items() if part is not None}
 
 
-@pytest.mark.parametrize("batch", [1, 5])
-def test_every_graph_agrees_with_eager(exported: Exported, batch: int) -> None:
-    weights = weights_of(exported.model)
-    for k, graph in enumerate(exported.graphs):
-        inputs = inputs_of(exported.model, k, pixels(batch, seed=7))
-        expected = outputs_of(exported.model, k, inputs)
+@pytest.mark.parametrize("batch", [1, 2, 5])
+def test_every_graph_agrees_with_eager(any_exported: Exported, batch: int) -> None:
+    model, weights = any_exported.model, weights_of(any_exported.model)
+    for k, graph in enumerate(any_exported.graphs):
+        inputs = inputs_of(model, k, pixels(batch, seed=7))
+        expected = outputs_of(model, k, inputs)
         session = stage_session(graph, weights, k, ort.SessionOptions())
         assert [each.name for each in session.get_inputs()] == list(inputs)
         assert [each.name for each in session.get_outputs()] == list(expected)
         for found, (name, array) in zip(session.run(None, inputs), expected.items(), strict=True):
-            np.testing.assert_allclose(found, array, rtol=1e-4, atol=1e-4, err_msg=f"stage {k + 1}, {name}")
+            np.testing.assert_allclose(found, array, rtol=1e-4, atol=2e-5, err_msg=f"stage {k + 1}, {name}")
+
+
+@pytest.mark.parametrize("level", [0, 127, 255])
+def test_an_image_of_one_colour_agrees_with_eager(exported: Exported, level: int) -> None:
+    """Its patches have hardly any variance, and the graph gets that as a difference of two moments."""
+    images = torch.full((2, 3, SIZE_PX, SIZE_PX), level, dtype=torch.uint8)
+    images[1, :, :, SIZE_PX // 2 :] = 30
+    for k, graph in enumerate(exported.graphs):
+        inputs = inputs_of(exported.model, k, images)
+        session = stage_session(graph, weights_of(exported.model), k, ort.SessionOptions())
+        expected = outputs_of(exported.model, k, inputs)
+        for found, array in zip(session.run(None, inputs), expected.values(), strict=True):
+            np.testing.assert_allclose(found, array, rtol=1e-4, atol=1e-4)
+
+
+def test_the_runtimes_optimisations_change_nothing(any_exported: Exported) -> None:
+    weights = weights_of(any_exported.model)
+    for k, graph in enumerate(any_exported.graphs):
+        inputs = inputs_of(any_exported.model, k, pixels(2))
+        plain = ort.SessionOptions()
+        plain.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        one, other = (stage_session(graph, weights, k, o).run(None, inputs) for o in (plain, ort.SessionOptions()))
+        for found, expected in zip(one, other, strict=True):
+            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=2e-5)
 
 
 def test_inputs_and_outputs_are_named_as_the_state_is(exported: Exported) -> None:
@@ -100,10 +141,10 @@ def test_inputs_and_outputs_are_named_as_the_state_is(exported: Exported) -> Non
     assert batch.dim_param and [side.dim_value for side in shape] == [3, SIZE_PX, SIZE_PX]
 
 
-def test_graphs_hold_no_weights(exported: Exported) -> None:
-    weights = weights_of(exported.model)
+def test_graphs_hold_no_weights_and_name_all_they_need(any_exported: Exported) -> None:
+    model, weights = any_exported.model, weights_of(any_exported.model)
     seen: set[str] = set()
-    for k, graph in enumerate(exported.graphs):
+    for k, graph in enumerate(any_exported.graphs):
         for initializer in onnx.load_from_string(graph).graph.initializer:
             name = initializer.name
             if name in weights:
@@ -111,9 +152,11 @@ def test_graphs_hold_no_weights(exported: Exported) -> None:
                 assert initializer.data_location == onnx.TensorProto.EXTERNAL
                 assert name in stage_weights(weights, k)
                 seen.add(name)
-        of_others = weights.keys() - stage_weights(weights, k).keys()
-        assert not [name for name in of_others if name.encode() in graph], "what another stage has is not its business"
-    assert seen == weights.keys()
+            else:
+                assert len(initializer.raw_data) < 4096, f"{name} is no small constant"
+    # Of a last block whose features nobody takes only the class token is computed, which reuses nothing.
+    last_block = f"stages.{model.config.exits - 1}.blocks.{model.config.backbone.depth - 1}.feature_reuse."
+    assert {name for name in weights if not name.startswith(last_block)} == seen
 
 
 def test_other_weights_of_the_same_shapes_run_in_the_same_graphs(exported: Exported) -> None:
@@ -146,26 +189,16 @@ def test_a_stage_takes_what_the_one_before_hands_on(config: DVTConfig, expected:
     assert [state_names(config, k) for k in range(config.exits + 1)] == expected
 
 
-def test_stages_without_reuse_take_the_image_alone() -> None:
-    model = small_cascade(small_config([patch_stage(1), patch_stage(2)], NOTHING, depth=1))
-    graphs = export_graphs(model)
-    inputs = inputs_of(model, 1, pixels(2))
-    found = stage_session(graphs[1], weights_of(model), 1, ort.SessionOptions()).run(None, inputs)
-    assert len(found) == 1 and list(inputs) == ["image"]
-    np.testing.assert_allclose(found[0], outputs_of(model, 1, inputs)["logits"], rtol=1e-4, atol=1e-4)
-
-
-class WrongWhenExported(DVT):
-    """What the exporter traces is not what runs: what its optimiser once did to a Performer block."""
+class NotWhatIsExported(DVT):
+    """A network that was changed without its graph: what the comparison is there for."""
 
     def view(self, k: int, images: Tensor) -> Tensor:
-        view = super().view(k, images)
-        return view * 1.01 if torch.compiler.is_exporting() else view
+        return super().view(k, images) * 1.01
 
 
 @pytest.fixture
 def wrong() -> DVT:
-    model = WrongWhenExported(ONE_STAGE)
+    model = NotWhatIsExported(ONE_STAGE)
     model.load_state_dict(small_cascade(ONE_STAGE).state_dict())
     return model
 
@@ -204,7 +237,7 @@ def test_the_command_writes_nothing_when_a_graph_differs(
     tmp_path: Path, wrong: DVT, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bundle = write_bundle(tmp_path / "small", wrong.config, weights_of(wrong), readme="")
-    monkeypatch.setattr("models.dvt.DVT", WrongWhenExported)
+    monkeypatch.setattr("models.dvt.DVT", NotWhatIsExported)
     assert dvt.main(["export", str(bundle.path)]) == 2
     assert read_bundle(bundle.path) == bundle
     assert "dvt export: stage 1, batch 1: logits differs from eager" in capsys.readouterr().err
