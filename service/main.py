@@ -12,7 +12,7 @@ from models.bundle import Bundle, read_bundle
 from service.api.deps import Model, Service
 from service.api.keys import open_keys
 from service.backends.base import Capacity, StageBackend
-from service.backends.choose import open_backend
+from service.backends.choose import Wanted, open_backend
 from service.cpus import available_cpus
 from service.decode import ImageLimits
 from service.engine.admission import Admission, AdmissionLimits
@@ -26,10 +26,11 @@ from service.settings import Loaded, Settings, SettingsError
 
 @dataclass(frozen=True)
 class Opened:
-    """A bundle with what computes it."""
+    """A bundle with what computes it, and why that does."""
 
     bundle: Bundle
     backend: StageBackend
+    why: str
 
     @property
     def measure(self) -> ExitMeasure:
@@ -44,7 +45,8 @@ def open_bundle(settings: Settings) -> Opened:
     bundle = read_bundle(settings.bundle)
     threads = settings.threads or available_cpus()
     capacity = Capacity(settings.queue_limit, settings.state_bytes, settings.max_batch)
-    return Opened(bundle, open_backend(bundle, settings.backend, settings.device, threads, capacity))
+    chosen = open_backend(bundle, Wanted(settings.backend, settings.device, threads, capacity, settings.precision))
+    return Opened(bundle, chosen.backend, chosen.why)
 
 
 def build_service(loaded: Loaded, opened: Opened, log: logging.Logger) -> Service:
@@ -59,6 +61,7 @@ def build_service(loaded: Loaded, opened: Opened, log: logging.Logger) -> Servic
     exits = bundle.config.exits
     metrics = Metrics(bundle.name, bundle.weights_sha256, exits)
     backend = opened.backend
+    log.info("backend", extra={"backend": backend.name, "why": opened.why})
     metrics.state(backend.slots, backend.slot_bytes, lambda: backend.slots_in_use)
     clock = time.monotonic
     scheduler = Scheduler(

@@ -8,7 +8,7 @@ Shapes: B batch, S input side in px, C classes.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NewType, Protocol
+from typing import Literal, NewType, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,10 @@ from models.preprocess import Pixels
 
 Slot = NewType("Slot", int)
 """A place for one image and what it carries from stage to stage. Opaque to the engine."""
+
+
+Precision = Literal["float32", "bfloat16", "float16"]
+"""Of weights, products and state, where a backend leaves the choice."""
 
 
 class BackendError(ValueError):

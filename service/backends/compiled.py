@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from models.bundle import Bundle
-from service.backends.base import Capacity, Slot
+from service.backends.base import Capacity, Precision, Slot
 from service.backends.torch_backend import TorchBackend, padded
-from service.backends.torch_stages import Computed, Precision
+from service.backends.torch_stages import Computed
 
 Function = Callable[..., tuple[Tensor, ...]]
 

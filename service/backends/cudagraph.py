@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from models.bundle import Bundle
-from service.backends.base import Capacity, Slot
+from service.backends.base import Capacity, Precision, Slot
 from service.backends.torch_backend import TorchBackend, padded
-from service.backends.torch_stages import Computed, Precision
+from service.backends.torch_stages import Computed
 
 # Runs before a capture: libraries allocate workspaces and choose their kernels in the first ones.
 _WARM_UP_RUNS = 3

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from models.bundle import Bundle
 from models.preprocess import Pixels
-from service.backends.base import Capacity, Slot
+from service.backends.base import Capacity, Precision, Slot
 from service.backends.layout import Part
 from service.backends.torch_arena import TorchArena
-from service.backends.torch_stages import Computed, Precision, TorchStages
+from service.backends.torch_stages import Computed, TorchStages
 
 
 @dataclass(frozen=True)

@@ -9,16 +9,14 @@ Shapes: B batch, S input side in px, C classes.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from models.bundle import Bundle
 from models.dvt import State, load_bundle
+from service.backends.base import Precision
 from service.backends.layout import state_layout
-
-Precision = Literal["float32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True)
