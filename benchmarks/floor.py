@@ -89,9 +89,9 @@ def crowded(opened: Opened, direct: Direct, photos: Sequence[bytes], images: int
     backend = opened.backend
     stages = backend.stages
     waiting: list[deque[Slot]] = [deque() for _ in range(stages)]
-    sizes = [_Rounded(mean) for mean in batches.mean_images]
-    shares = [_Rounded(0.0)] + [
-        _Rounded(0.0 if before == 0 else reached / before)
+    sizes = [Rounded(mean) for mean in batches.mean_images]
+    shares = [Rounded(0.0)] + [
+        Rounded(0.0 if before == 0 else reached / before)
         for before, reached in zip(batches.reach, batches.reach[1:], strict=False)
     ]
     left = images
@@ -123,7 +123,7 @@ def crowded(opened: Opened, direct: Direct, photos: Sequence[bytes], images: int
     return Floor(images, 1000 * seconds / images)
 
 
-class _Rounded:
+class Rounded:
     """Whole numbers, one after another, whose mean is `mean`."""
 
     def __init__(self, mean: float) -> None:

@@ -108,6 +108,7 @@ def end(process: "subprocess.Popen[bytes]") -> None:
     for survivor in alive:
         with suppress(psutil.NoSuchProcess):
             survivor.kill()
+    psutil.wait_procs(alive, timeout=1)
     process.kill()
     process.wait(10)
 

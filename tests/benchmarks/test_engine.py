@@ -1,0 +1,137 @@
+"""Ways to run a cascade: every image goes through just the stages that its way promises."""
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.command_engine import ENGINE, SHRINKING, STATIC, WHOLE, verdict
+from benchmarks.engine import Ran, StageUse, Work, run_engine, run_shrinking_batches, run_whole_batches, scripted
+from benchmarks.floor import Batches, Direct, Rounded, crowded, open_directly
+from benchmarks.machine import Environment
+from benchmarks.photos import SAMPLES
+from benchmarks.results import EngineDocument, EngineRun
+from models.bundle import Bundle, write_profiles
+from models.profiles import ExitProfile, OperatingPoint, Profiles
+from service.backends.base import StageBackend
+from service.main import Opened
+from tests.service.tiny_bundles import tiny_config, write_tiny_bundle
+
+EXITS = (1, 1, 3, 1, 2, 1, 1, 1, 3, 1, 1, 2, 1)
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Opened:
+    bundle = write_tiny_bundle(tmp_path_factory.mktemp("bundles") / "tiny", tiny_config(3))
+    early, never = (OperatingPoint(thresholds, 0.9, 0.1, None) for thresholds in ((0.0, 0.0), (None, None)))
+    named = {**dict.fromkeys(("fast", "balanced", "accurate"), early), "full": never}
+    exits = tuple(ExitProfile(grid, 0.1 * grid, 0.9) for grid in (2, 3, 4))
+    profiles = Profiles(bundle.weights_sha256, bundle.config_sha256, "max_softmax", exits, (), (), named)
+    write_profiles(bundle, profiles)
+    return open_directly(bundle.path)
+
+
+@pytest.fixture
+def backend(opened: Opened) -> StageBackend:
+    return opened.backend
+
+
+@pytest.fixture
+def bundle(opened: Opened) -> Bundle:
+    return opened.bundle
+
+
+@pytest.fixture
+def work() -> Work:
+    return Work(EXITS, scripted((1.0,), 1, 0, 16).pixels)
+
+
+def images(ran: Ran) -> list[int]:
+    return [use.images for use in ran.stages.values()]
+
+
+def batches(ran: Ran) -> list[int]:
+    return [use.batches for use in ran.stages.values()]
+
+
+def test_a_whole_batch_runs_until_its_last_image_leaves(backend: StageBackend, work: Work) -> None:
+    ran = run_whole_batches(backend, work, 4)  # (1,1,3,1) (2,1,1,1) (3,1,1,2) (1)
+    assert images(ran) == [13, 12, 8]
+    assert batches(ran) == [4, 3, 2]
+    assert backend.slots_in_use == 0
+
+
+def test_a_shrinking_batch_computes_only_who_stays_and_is_never_merged(backend: StageBackend, work: Work) -> None:
+    ran = run_shrinking_batches(backend, work, 4)
+    assert images(ran) == [13, 4, 2]
+    assert batches(ran) == [4, 3, 2]
+    assert backend.slots_in_use == 0
+
+
+def test_the_engine_computes_only_who_stays_in_fuller_batches(
+    bundle: Bundle, backend: StageBackend, work: Work
+) -> None:
+    ran = run_engine(bundle, backend, work, batch=4, in_flight=13)
+    assert (ran.images, images(ran)) == (13, [13, 4, 2])
+    assert batches(ran) == [4, 1, 1]
+    assert backend.slots_in_use == 0
+
+
+def test_exits_are_scripted_in_just_these_shares() -> None:
+    work = scripted((0.6, 0.25, 0.15), 240, seed=3, size_px=8)
+    assert Counter(work.exits) == {1: 144, 2: 60, 3: 36}
+    assert list(work.exits) != sorted(work.exits)
+    assert work.exits == scripted((0.6, 0.25, 0.15), 240, seed=3, size_px=8).exits
+
+
+@pytest.mark.parametrize("shares", [(0.5, 0.4), (1.2, -0.2)])
+def test_shares_that_are_none_are_refused(shares: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match="must be of 1"):
+        scripted(shares, 10, 0, 8)
+
+
+def test_the_verdict_is_over_all_rounds_and_weighs_the_flops() -> None:
+    speeds = {ENGINE: 60.0, WHOLE: 20.0, SHRINKING: 40.0, STATIC: 30.0}
+    runs = tuple(
+        EngineRun(way, number, Ran(100, 100 / (speed * factor), {"1": StageUse(1.0, 1, 100)}))
+        for way, speed in speeds.items()
+        for number, factor in ((1, 1.0), (2, 1.0))
+    )
+    environment = Environment("", "", 2, "", "", {})
+    document = EngineDocument(environment, "a", (0.5, 1.5, 3.5), 1.8, (0.6, 0.25, 0.15), 8, 64, 2, runs)
+    found = verdict(document)
+    assert (found.over_whole, found.over_shrinking, found.over_static) == pytest.approx((3.0, 1.5, 2.0))
+    assert found.flop_saving == pytest.approx(1.8 / 1.2)
+    assert found.share_of_saving == pytest.approx(2.0 / 1.5)
+
+
+@pytest.mark.parametrize(("profile", "exit_number"), [("balanced", 1), ("full", 3)])
+def test_a_photo_done_directly_leaves_by_its_profile(opened: Opened, profile: str, exit_number: int) -> None:
+    direct = Direct(opened, profile)
+    assert direct.classify((SAMPLES / "church.jpg").read_bytes()) == exit_number
+    assert opened.backend.slots_in_use == 0
+
+
+def test_the_floor_computes_as_many_images_as_the_server_did(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: Counter[int] = Counter()
+    inner = opened.backend.run
+
+    def run(stage: int, slots: list[int]) -> object:
+        assert len(slots) <= 3
+        ran[stage] += len(slots)
+        return inner(stage, slots)  # type: ignore[arg-type] # Slots are opaque.
+
+    monkeypatch.setattr(opened.backend, "run", run)
+    direct = Direct(opened, "full")
+    photos = [(SAMPLES / "church.jpg").read_bytes()]
+    floor = crowded(opened, direct, photos, 40, Batches((2.5, 2.0, 1.0), (1.0, 0.5, 0.25)))
+    assert (floor.images, dict(ran)) == (40, {1: 40, 2: 20, 3: 10})
+    assert opened.backend.slots_in_use == 0
+
+
+@given(mean=st.floats(0, 8), count=st.integers(1, 300))
+def test_whole_numbers_keep_their_mean(mean: float, count: int) -> None:
+    numbers = Rounded(mean)
+    total = sum(numbers.next() for _ in range(count))
+    assert abs(total - mean * count) <= 1 + 1e-6

@@ -1,0 +1,76 @@
+"""Servers as processes: awaited, accounted for, and gone in the end with all their children."""
+
+import sys
+import time
+
+import psutil
+import pytest
+
+from benchmarks.processes import (
+    Meter,
+    ServerCommand,
+    ServerError,
+    children,
+    family_cpu_s,
+    family_rss_bytes,
+    free_port,
+    running,
+    thread_cpu_s,
+)
+
+SERVER = """
+import http.server, subprocess, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200 if self.path == "/ready" else 404)
+        self.end_headers()
+    def log_message(self, *_):
+        pass
+child = "import time; end = time.time() + 60\\nwhile time.time() < end: sum(range(10000))"
+subprocess.Popen([sys.executable, "-c", child])
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+
+
+def command(program: str, ready_path: str = "/ready", start_s: float = 20.0) -> ServerCommand:
+    port = free_port()
+    return ServerCommand((sys.executable, "-c", program, str(port)), port, {}, ready_path, start_s=start_s)
+
+
+def test_a_server_is_accounted_for_with_its_children_and_leaves_none_behind() -> None:
+    with running(command(SERVER)) as server:
+        meter = Meter(server.pid)
+        (child,) = children(server.pid)
+        meter()
+        started_s = time.monotonic()
+        while child.cpu_times().user < 0.3 and time.monotonic() < started_s + 30:
+            time.sleep(0.05)
+        meter()
+        usage = meter.usage()
+        assert usage.server_cpu_s is not None
+        assert usage.server_rss_bytes is not None
+        assert usage.server_cpu_s > usage.generator_cpu_s
+        assert family_cpu_s(server.pid) >= child.cpu_times().user
+        assert family_rss_bytes(server.pid) > psutil.Process(server.pid).memory_info().rss
+        assert server.pid in thread_cpu_s(server.pid)
+    assert not psutil.pid_exists(server.pid)
+    assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_server_that_ends_before_it_is_ready_says_why() -> None:
+    with (
+        pytest.raises(ServerError, match=r"(?s)exit code 3.*out of order"),
+        running(command("import sys; print('out of order'); sys.exit(3)")),
+    ):
+        pass
+
+
+def test_a_server_that_never_gets_ready_is_given_up_and_ended() -> None:
+    with pytest.raises(ServerError, match="not ready after 1 s"), running(command(SERVER, "/never", 1.0)):
+        pass
+
+
+def test_a_server_that_ends_while_it_is_measured_is_an_error() -> None:
+    with pytest.raises(ServerError, match="ended by itself"), running(command(SERVER)) as server:
+        psutil.Process(server.pid).kill()
+        psutil.Process(server.pid).wait(10)

@@ -1,0 +1,111 @@
+"""docs/performance.md says what was measured, what was missed, and nothing that was not measured."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import dvt
+from benchmarks.floor import Floor
+from benchmarks.measure import Latency
+from benchmarks.peers.catalogue import OURS
+from benchmarks.peers.plan import Piece
+from benchmarks.report import Goal, Kept, goals, render
+from benchmarks.results import (
+    CPU_FILE,
+    MEMORY_FILE,
+    PEERS_FILE,
+    AloneDocument,
+    CpuDocument,
+    MemoryDocument,
+    MemoryPoint,
+    PeersDocument,
+    write_results,
+)
+from tests.benchmarks.test_plan import ENVIRONMENT, result, whole_comparison
+
+NOTHING = Kept(None, None, None, None, None)
+
+
+def cpu() -> CpuDocument:
+    load = replace(result(100.0), clients=16, server_cpu_ms=12.5)
+    floors = (Floor(300, 11.0), Floor(100, 12.0))
+    return CpuDocument(ENVIRONMENT, "photos", "ours", "balanced", load, 1.5, (4.0, 2.0), floors)
+
+
+def memory() -> MemoryDocument:
+    points = tuple(MemoryPoint(1000 * step, 100_000_000 + 100_000 * step) for step in range(1, 21))
+    return MemoryDocument(ENVIRONMENT, "photos", "ours", "balanced", 16, points)
+
+
+def comparison() -> PeersDocument:
+    _, pieces = whole_comparison()
+
+    def with_latency(piece: Piece) -> Piece:
+        latency = Latency(100, 10.0, 8.0, 15.0, 20.0 if piece.server == OURS else 40.0, 99.0)
+        return replace(piece, result=replace(piece.result, latency=latency, offered_per_s=1.0))
+
+    pieces = list(map(with_latency, pieces))
+    return PeersDocument("photos", "ours", "balanced", 0.93, "static", 0.94, tuple(pieces))
+
+
+def value(kept: Kept, what: str) -> float | None:
+    (goal,) = (goal for goal in goals(kept) if what in goal.what)
+    return goal.value
+
+
+def test_without_results_nothing_is_claimed() -> None:
+    assert {goal.reached for goal in goals(NOTHING)} == {None}
+    assert render(NOTHING, "").count("not measured") == len(goals(NOTHING))
+
+
+@pytest.mark.parametrize(
+    ("bound", "kind", "reached"),
+    [(2.0, "at least", True), (2.1, "at least", False), (2.0, "at most", True), (1.9, "at most", False)],
+)
+def test_a_goal_is_reached_at_its_bound(bound: float, kind: str, reached: bool) -> None:
+    assert Goal("it", bound, kind, 2.0).reached is reached  # type: ignore[arg-type] # A parameter's text is not a literal.
+
+
+def test_cpu_beyond_is_what_the_server_took_more_than_the_floor_over_all_its_rounds() -> None:
+    assert value(replace(NOTHING, cpu=cpu()), "server CPU") == pytest.approx(12.5 - 11.25)
+
+
+def test_one_client_is_compared_by_medians() -> None:
+    alone = AloneDocument(ENVIRONMENT, "photos", "ours", "balanced", (9.0, 10.0, 99.0), (7.0, 8.5, 8.0))
+    assert value(replace(NOTHING, alone=alone), "one client") == 2.0
+
+
+def test_memory_is_compared_between_the_first_thousand_and_the_end() -> None:
+    assert value(replace(NOTHING, memory=memory()), "memory") == pytest.approx(102.0 / 100.1)
+
+
+def test_requests_and_tail_are_compared_with_the_best_peer() -> None:
+    kept = replace(NOTHING, peers=comparison())
+    assert value(kept, "best peer's") == pytest.approx(100 / 45)
+    assert value(kept, "p99") == 0.5
+    page = render(kept, "")
+    assert "mosec 0.9.8" in page
+    assert "93.00 % top-1" in page
+
+
+def test_the_page_is_made_from_the_files_and_says_what_was_missed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_results(cpu(), tmp_path / CPU_FILE)
+    write_results(memory(), tmp_path / MEMORY_FILE)
+    (tmp_path / "notes.md").write_text("## Missed\nBecause.\n")
+    page = tmp_path / "performance.md"
+    assert dvt.main(["bench", "report", "--results", str(tmp_path), "--out", str(page)]) == 0
+    assert "1 numbers missed; server CPU a request" in capsys.readouterr().err
+    text = page.read_text()
+    assert "| server CPU a request beyond decoding and stages | at most 1 ms | 1.25 ms | **no** |" in text
+    assert text.endswith("## Missed\nBecause.\n")
+
+
+def test_a_comparison_that_is_not_complete_compares_nothing(tmp_path: Path) -> None:
+    whole = comparison()
+    write_results(replace(whole, pieces=whole.pieces[:-1]), tmp_path / PEERS_FILE)
+    assert Kept.read(tmp_path).peers is None
+    write_results(whole, tmp_path / PEERS_FILE)
+    assert Kept.read(tmp_path).peers == whole
