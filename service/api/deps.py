@@ -86,7 +86,12 @@ def service_of(request: Request) -> Service:
     return cast(Service, request.app.state.service)
 
 
-def admin_of(request: Request) -> Caller:
+async def _service(request: Request) -> Service:
+    """For FastAPI, which calls whatever is not a coroutine function in a thread: dearer than all the rest of it."""
+    return service_of(request)
+
+
+async def admin_of(request: Request) -> Caller:
     """The admin who calls. Raises `UnauthorizedError` or `ForbiddenError`, before the body is read."""
     caller = cast(Caller | None, request.scope.get("dvt.caller"))
     if caller is None:
@@ -99,5 +104,5 @@ def admin_of(request: Request) -> Caller:
     return caller
 
 
-ServiceDep = Annotated[Service, Depends(service_of)]
+ServiceDep = Annotated[Service, Depends(_service)]
 AdminDep = Annotated[Caller, Depends(admin_of)]
