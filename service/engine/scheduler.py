@@ -204,9 +204,10 @@ class Scheduler:
         """Compute a batch. One that fails is split until the guilty job is alone; only that one fails."""
         limit_s = stall_limit_s(self.costs.seconds(stage, len(jobs)), self._stall_s)
         self.running = Running(stage, len(jobs), limit_s)
+        slots = [_slot(job) for job in jobs]
         started_s = self._clock()
         try:
-            output = self._backend.run(stage, [_slot(job) for job in jobs])
+            output = self._backend.run(stage, slots)
             words = judge(self._measure, stage, output.logits, [job.rule for job in jobs])
         except Exception as error:  # Whatever a runtime raises: the others of the batch must be answered.
             self._failed(stage, jobs, error)

@@ -101,6 +101,27 @@ def test_who_was_answered_while_its_batch_failed_is_not_computed_again() -> None
     assert made.outcomes[3] == []
 
 
+def test_nothing_is_handed_on_for_who_was_answered_within_the_batch() -> None:
+    made = bench(sure_at({1: 3, 2: 3}), start=False)
+    jobs = [made.submit(number, kind) for number, kind in enumerate((1, 2))]
+    run, kept = made.backend.run, []
+
+    class Noting(FakeOutput):
+        def keep(self, rows: Sequence[int]) -> None:
+            kept.append(tuple(rows))
+            super().keep(rows)
+
+    def leaving(stage: int, slots: Sequence[Slot]) -> FakeOutput:
+        jobs[0].abandon()
+        output = run(stage, slots)
+        return Noting(output.logits, output.slots, output.held)
+
+    made.backend.run = leaving  # type: ignore[method-assign]
+    made.scheduler.start()
+    made.wait()
+    assert kept == [(1,), (0,)]
+
+
 def test_every_rule_is_its_own_within_one_batch() -> None:
     """Thresholds, a least confidence, an exit at the latest, deadlines and priorities: mixed freely."""
     made = bench(lambda kind, stage: (0.5, 0.8, 0.95)[stage - 1], start=False)
