@@ -14,7 +14,7 @@ _NEWS_OF_STAGE = 0.25
 # A batch that took so many times its estimate met an accident (a swapped page, a paused machine) and counts no more.
 _OUTLIER = 4.0
 # A batch counts as worth its time when images a second are within this share of the best size's.
-_WORTH = 0.95
+_WORTH = 0.98
 _WORTH_EVERY = 64
 
 

@@ -22,7 +22,7 @@ from service.engine.costs import StageCosts
 
 NOW = 100.0
 # Seconds of a batch: stage 1 hardly gains by larger ones, stages 2 and 3 do.
-COSTS_S = ({1: 0.01, 3: 0.03}, {1: 0.04, 3: 0.06}, {1: 0.08, 2: 0.082, 3: 0.12})
+COSTS_S = ({1: 0.01, 3: 0.03}, {1: 0.04, 3: 0.06}, {1: 0.08, 2: 0.0805, 3: 0.12})
 PASS_S = 0.21
 
 
