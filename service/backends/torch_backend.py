@@ -38,7 +38,8 @@ class TorchOutput:
 
 
 class TorchBackend(ABC):
-    """`device` is a torch device's name. On the CPU `threads` sets torch's thread count, which is the process's own."""
+    """`device` is a torch device's name. On the CPU `threads` sets torch's thread count, on a GPU float32 sets
+    how convolutions are computed: both are the process's own."""
 
     name: str
 
@@ -47,6 +48,9 @@ class TorchBackend(ABC):
     ) -> None:
         if device == "cpu":
             torch.set_num_threads(threads)
+        elif precision == "float32":
+            # Convolutions take the tensor cores' shortened float32 otherwise, and thresholds were measured without.
+            torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]  # its stub lags behind
         self._network = TorchStages(bundle, torch.device(device), precision)
         self._layout = self._network.layout
         self.stages = self._layout.stages

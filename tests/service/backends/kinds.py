@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
 
@@ -42,6 +43,9 @@ def _torch(kind: Callable[..., StageBackend], device: str, precision: Precision 
 
 
 _gpu, _slow = pytest.mark.gpu, pytest.mark.slow
+_onnx_gpu = pytest.mark.skipif(
+    CUDA.provider not in ort.get_available_providers(), reason="needs onnxruntime-gpu in place of onnxruntime"
+)
 
 FLOAT32 = [
     pytest.param(_torch(EagerBackend, "cpu"), id="eager"),
@@ -54,7 +58,9 @@ FLOAT32 = [
     pytest.param(_torch(CompiledBackend, "cuda"), id="compiled-cuda", marks=_gpu),
     pytest.param(_torch(CudaGraphBackend, "cuda"), id="cudagraph-cuda", marks=_gpu),
     pytest.param(
-        Kind(lambda bundle, capacity: OnnxDeviceBackend(bundle, CUDA, 1, capacity)), id="onnx-cuda", marks=_gpu
+        Kind(lambda bundle, capacity: OnnxDeviceBackend(bundle, CUDA, 1, capacity)),
+        id="onnx-cuda",
+        marks=[_gpu, _onnx_gpu],
     ),
 ]
 
