@@ -1,0 +1,107 @@
+"""Measurements of backends: `python -m benchmarks.backends copies | decisions | spinning`, for docs/backends.md.
+
+Results go to benchmarks/results/ as JSON.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from benchmarks.decisions import Way, measure_decisions
+from benchmarks.photos import load_photos
+from benchmarks.results import RESULTS
+from benchmarks.spinning import Load, measure_spinning
+from benchmarks.state_copies import measure_copies
+from models import strict_json
+from models.bundle import read_bundle, write_file_atomically
+from service.backends.base import Capacity, StageBackend
+from service.backends.choose import Wanted, open_backend
+from service.decode import ImageLimits, decode, silence_pillow
+
+SHIPPED = Path("checkpoints/imagenette-hybrid")
+_STATE_BYTES = 1 << 30
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.backends", description=__doc__)
+    commands = parser.add_subparsers(metavar="WHAT", required=True)
+    for name, run, text in (
+        ("copies", _copies, "copy cost of state as a share of stage time"),
+        ("decisions", _decisions, "how often exit decisions differ between batch sizes, backends and precisions"),
+        ("spinning", _spinning, "threads that wait busily or not, while photos are decoded"),
+    ):
+        command = commands.add_parser(name, help=text, description=text)
+        command.add_argument("--bundle", type=Path, default=SHIPPED, help=f"default: {SHIPPED}")
+        command.add_argument("--threads", type=int, default=2, help="of a stage (default: 2)")
+        command.add_argument("--batch", type=int, default=8, help="default: 8")
+        command.add_argument("--data", type=Path, help="folder of JPEG photos (default: the samples)")
+        command.add_argument("--photos", type=int, default=400, help="how many of them (default: 400)")
+        command.add_argument("--rounds", type=int, default=3, help="default: 3; of copies, times 10")
+        command.add_argument("--seconds", type=float, default=10.0, help="of each run of spinning (default: 10)")
+        command.add_argument("--profile", default="balanced", help="of spinning (default: balanced)")
+        command.set_defaults(run=run)
+    args = parser.parse_args()
+    try:
+        args.run(args)
+    except (ValueError, OSError) as error:
+        print(f"benchmarks.backends: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _copies(args: argparse.Namespace) -> None:
+    document = measure_copies(read_bundle(args.bundle), args.batch, args.threads, 10 * args.rounds)
+    for stage in document.stages:
+        print(
+            f"stage {stage.stage}: {stage.stage_ms:.1f} ms a batch, copies {stage.copies_ms:.2f} ms, "
+            f"{100 * stage.share:.1f} %",
+            file=sys.stderr,
+        )
+    _write(document, f"backend-copies-{document.architecture}.json")
+
+
+def _decisions(args: argparse.Namespace) -> None:
+    bundle = read_bundle(args.bundle)
+    photos = load_photos(args.data, args.photos, seed=0)
+    silence_pillow()
+    limits = ImageLimits(max_bytes=1 << 26, max_side_px=8192)
+    pixels = [decode(photo, bundle.config.input, limits) for photo in photos.files]
+    capacity = Capacity(args.batch, _STATE_BYTES, args.batch)
+
+    def opened(way: Way) -> tuple[Way, StageBackend]:
+        assert way.backend in ("onnx", "eager")
+        wanted = Wanted("onnx" if way.backend == "onnx" else "eager", "cpu", args.threads, capacity, way.precision)
+        return way, open_backend(bundle, wanted).backend
+
+    sizes = sorted({1, 2, 3, args.batch})
+    ways = [opened(Way("onnx", "float32", size)) for size in sizes]
+    ways += [opened(Way("eager", "float32", size)) for size in (1, args.batch)]
+    ways.append(opened(Way("eager", "bfloat16", args.batch)))
+    document = measure_decisions(bundle, pixels, photos.source, ways, lambda way: print(way, file=sys.stderr))
+    for found in document.found:
+        print(
+            f"{found.way} {found.profile}: exits {found.exits_differ:.4f}, labels {found.labels_differ:.4f}, "
+            f"confidence by at most {found.confidence:.1e}",
+            file=sys.stderr,
+        )
+    _write(document, f"backend-decisions-{bundle.name}.json")
+
+
+def _spinning(args: argparse.Namespace) -> None:
+    load = Load(args.profile, args.threads, args.threads, args.batch, 8 * args.batch, args.seconds)
+    silence_pillow()
+    photos = load_photos(args.data, args.photos, seed=0)
+    document = measure_spinning(read_bundle(args.bundle), photos, load, args.rounds)
+    for run in document.runs:
+        print(run, file=sys.stderr)
+    print(f"not spinning over spinning: {document.quiet_over_busy:.3f}", file=sys.stderr)
+    _write(document, "backend-spinning.json")
+
+
+def _write(document: object, name: str) -> None:
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    write_file_atomically(RESULTS / name, strict_json.dumps(document).encode())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
