@@ -3,14 +3,13 @@
 import asyncio
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
-from service.api.body import BodyLimits, ImageInput, images_of, read_body
+from service.api.body import BodyLimits, images_of, read_body
 from service.api.deps import Service, ServiceDep, check_engine
 from service.api.handlers import problem_of, problem_response, request_id_of
 from service.api.schemas import (
@@ -26,16 +25,11 @@ from service.api.schemas import (
     Timing,
     problems,
 )
-from service.decode import decode
+from service.api.tickets import Finished, Order, finish_all, until_gone
 from service.engine.budget import BudgetRequest, Resolved, confidence_rule
-from service.engine.exits import deadline_outcome
-from service.engine.job import Job, Outcome
 from service.errors import (
-    ClientClosedError,
-    InternalError,
     InvalidParameterError,
     InvalidThresholdsError,
-    NotReadyError,
     ServiceError,
 )
 from service.types import Answer, ExitRule, Thresholds
@@ -69,19 +63,6 @@ _BODY: dict[str, Any] = {
 }
 
 
-@dataclass(frozen=True)
-class Order:
-    """How the images of one request are to be treated."""
-
-    rule: ExitRule
-    resolved: Resolved
-    revision: int
-    top_k: int
-    priority: int
-    arrived_s: float
-    deadline_s: float | None
-
-
 @router.post(
     "/classify",
     response_model=ClassifyResponse,
@@ -106,7 +87,11 @@ async def classify(request: Request, query: Annotated[ClassifyQuery, Query()], s
         else:
             images = await asyncio.to_thread(images_of, body, content_type, limits)
         del body
-        results = await _until_gone(request, _classify_all(service, order, images))
+        finished = await until_gone(request, finish_all(service, order, images))
+    results = [
+        _result(service, order, one, one.outcome) if isinstance(one.outcome, Answer) else one.outcome
+        for one in finished
+    ]
     return _response(service, order, request_id_of(request), results)
 
 
@@ -156,146 +141,16 @@ def _body_limits(service: Service) -> BodyLimits:
     return BodyLimits(settings.max_body_bytes, settings.max_image_bytes, settings.max_images, settings.body_seconds)
 
 
-class _Ticket:
-    """One image in the making: its job, the future that its outcome arrives in, and how long decoding took."""
-
-    def __init__(self, service: Service, order: Order, data: bytes) -> None:
-        self._service = service
-        self._data = data
-        self._loop = asyncio.get_running_loop()
-        self.future: asyncio.Future[Outcome] = self._loop.create_future()
-        self.decode_s = 0.0
-        self.job = Job(
-            order.rule,
-            arrived_s=order.arrived_s,
-            deadline_s=order.deadline_s,
-            priority=order.priority,
-            deliver=self._deliver,
-            released=service.admission.release,
-        )
-
-    def start(self) -> None:
-        try:
-            self._service.decoders.submit(self._decode)
-        except RuntimeError:  # The pool was shut down.
-            self._refuse(NotReadyError("the service is shutting down; try again in a moment"))
-
-    def expire(self) -> None:
-        """Its deadline has passed: the best exit so far is the answer."""
-        if self.job.finish(deadline_outcome(self.job)):
-            self._service.scheduler.notice_done()
-
-    def leave(self) -> None:
-        """Nobody waits for it any more. Of no effect where it was answered."""
-        if self.job.abandon():
-            self._service.scheduler.notice_done()
-
-    def _decode(self) -> None:
-        """In a decoding thread: to pixels, then on to the engine."""
-        service = self._service
-        if self.job.done:
-            self.job.release()
-            return
-        started_s = service.clock()
-        try:
-            pixels = decode(self._data, service.model.config.input, service.limits)
-        except ServiceError as error:
-            self._refuse(error)
-            return
-        except Exception:
-            service.log.exception("decoding failed by a bug")
-            self._refuse(InternalError("a bug in the service kept this image from being decoded"))
-            return
-        finally:
-            self._data = b""
-        self.decode_s = service.clock() - started_s
-        service.scheduler.submit(self.job, pixels)
-
-    def _refuse(self, error: ServiceError) -> None:
-        self.job.close(error)
-
-    def _deliver(self, outcome: Outcome) -> None:
-        try:
-            self._loop.call_soon_threadsafe(self._settle, outcome)
-        except RuntimeError:
-            return  # The event loop has ended, and with it everybody who could have been waiting.
-
-    def _settle(self, outcome: Outcome) -> None:
-        if not self.future.done():
-            self.future.set_result(outcome)
-
-
-async def _classify_all(
-    service: Service, order: Order, images: Sequence[ImageInput]
-) -> list[ImageResult | ServiceError]:
-    """Every image's result, in order. Raises `OverloadedError` when there is no room for all of them."""
-    loop = asyncio.get_running_loop()
-    whole = [image for image in images if not isinstance(image, ServiceError)]
-    service.admission.acquire(len(whole))
-    slots: list[_Ticket | ServiceError] = [
-        image if isinstance(image, ServiceError) else _Ticket(service, order, image) for image in images
-    ]
-    tickets = [slot for slot in slots if isinstance(slot, _Ticket)]
-    timer = None
-    if order.deadline_s is not None:
-        remaining_s = max(0.0, order.deadline_s - service.clock())
-        timer = loop.call_later(remaining_s, _expire, tickets)
-    try:
-        for ticket in tickets:
-            ticket.start()
-        results: list[ImageResult | ServiceError] = []
-        for slot in slots:
-            outcome = slot if isinstance(slot, ServiceError) else await slot.future
-            if isinstance(slot, _Ticket) and isinstance(outcome, Answer):
-                results.append(_result(service, order, slot.decode_s, outcome))
-            else:
-                assert isinstance(outcome, ServiceError)
-                results.append(outcome)
-        return results
-    finally:
-        if timer is not None:
-            timer.cancel()
-        for ticket in tickets:
-            ticket.leave()
-
-
-def _expire(tickets: Sequence[_Ticket]) -> None:
-    for ticket in tickets:
-        ticket.expire()
-
-
-async def _until_gone(request: Request, work: Any) -> list[ImageResult | ServiceError]:
-    """The outcome of `work`, unless the client leaves first: then it is cancelled. Raises `ClientClosedError`."""
-    task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_disconnected(request))
-    try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientClosedError("the client left before its answer")
-        results: list[ImageResult | ServiceError] = task.result()
-        return results
-    finally:
-        for pending in (task, gone):
-            pending.cancel()
-        await asyncio.gather(task, gone, return_exceptions=True)
-
-
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-
-
-def _result(service: Service, order: Order, decode_s: float, answer: Answer) -> ImageResult:
+def _result(service: Service, order: Order, finished: Finished, answer: Answer) -> ImageResult:
     model, taken = service.model, answer.exit
-    total_s = service.clock() - order.arrived_s
     spent, full = model.gmacs(answer.stages_run), model.full_gmacs
     times = answer.times
-    service.metrics.answered(taken.number, answer.reason, total_s)
+    service.metrics.answered(taken.number, answer.reason, finished.total_s)
     for phase, seconds in (
-        ("decode", decode_s),
+        ("decode", finished.decode_s),
         ("queue", times.queue_s),
         ("compute", sum(times.stages_s)),
-        ("total", total_s),
+        ("total", finished.total_s),
     ):
         service.metrics.phase(phase, seconds)
     if spent is not None and full is not None:
@@ -322,7 +177,10 @@ def _result(service: Service, order: Order, decode_s: float, answer: Answer) -> 
             saved=None if spent is None or not full else 1 - spent / full,
         ),
         timing_ms=Timing(
-            decode=_ms(decode_s), queue=_ms(times.queue_s), stages=list(map(_ms, times.stages_s)), total=_ms(total_s)
+            decode=_ms(finished.decode_s),
+            queue=_ms(times.queue_s),
+            stages=list(map(_ms, times.stages_s)),
+            total=_ms(finished.total_s),
         ),
         certificate=None,
     )
