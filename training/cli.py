@@ -20,6 +20,9 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="go on from DIR.run where an earlier run stopped")
     parser.add_argument("--teacher", type=Path, metavar="BUNDLE", help="distil all exits from this bundle's last one")
     parser.add_argument(
+        "--start", type=Path, metavar="BUNDLE", help="start from this bundle's weights; its classes may be others"
+    )
+    parser.add_argument(
         "--views", type=Path, metavar="DIR", help="where cached stem features are kept (default: DIR.run)"
     )
     parser.add_argument("--epochs", type=positive, metavar="N", help="instead of the recipe's")
@@ -64,7 +67,9 @@ def _train(args: argparse.Namespace) -> int:
         if args.threads is not None:
             torch.set_num_threads(args.threads)
         device = choose_device(args.device)
-        options = TrainOptions(args.data, args.out, device, args.resume, args.limit, args.views, args.teacher)
+        options = TrainOptions(
+            args.data, args.out, device, args.resume, args.limit, args.views, args.teacher, args.start
+        )
         bundle = train(dataclasses.replace(named, recipe=recipe), options)
     except (ValueError, OSError) as error:
         print(f"dvt train: {error}", file=sys.stderr)

@@ -10,13 +10,17 @@ from training.recipe import NamedRecipe
 
 @dataclass(frozen=True)
 class Measured:
-    """Each exit's grid, cumulative GMACs and report-split top-1 (0..1), over `images` images; training took `hours`."""
+    """Each exit's grid, cumulative GMACs and report-split top-1 (0..1), over `images` images; training took `hours`.
+
+    `start_sha256`: of the weights that training started from, None for random ones.
+    """
 
     grids: tuple[int, ...]
     gmacs: tuple[float, ...]
     top1: tuple[float, ...]
     images: int
     hours: float
+    start_sha256: str | None = None
 
 
 def model_card(named: NamedRecipe, measured: Measured) -> str:
@@ -27,6 +31,7 @@ def model_card(named: NamedRecipe, measured: Measured) -> str:
             zip(measured.grids, measured.gmacs, measured.top1, strict=True), start=1
         )
     )
+    start = f"Started from the weights {measured.start_sha256}.\n" if measured.start_sha256 else ""
     return f"""# {named.recipe.architecture}, recipe {named.name}
 
 {named.description}
@@ -46,6 +51,6 @@ chosen on it). GMACs are multiply-accumulates of one image, stages before the ex
 
 {measured.hours:.2f} hours on {platform.machine()} with {torch.get_num_threads()} threads in the run that ended it, \
 torch {torch.__version__.partition("+")[0]}, seed {named.recipe.seed}.
-Weights are the exponential moving average, stored in fp16, computed with in fp32. splits.json names the training images
-that were held out to set thresholds (search) and to certify them.
+{start}Weights are the exponential moving average, stored in fp16, computed with in fp32. splits.json names the
+training images that were held out to set thresholds (search) and to certify them.
 """

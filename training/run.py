@@ -28,6 +28,7 @@ from training.inputs import PixelInputs, TrainingInputs, ViewInputs
 from training.modelcard import Measured, model_card
 from training.pretrained import load_stem
 from training.recipe import NamedRecipe, Recipe
+from training.start import start_from
 from training.trainer import Evaluate, RunFiles, Trainer
 from training.views import ViewCache, ViewConfig, build_views
 
@@ -36,7 +37,10 @@ EVALUATION_BATCH = 128
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """Choices that are not the recipe's. `views`: where cached views are kept, for a cascade and its twin to share."""
+    """Choices that are not the recipe's. `views`: where cached views are kept, for a cascade and its twin to share.
+
+    `start`: the bundle whose weights to start from.
+    """
 
     data: Path
     out: Path
@@ -45,6 +49,7 @@ class TrainOptions:
     limit: int | None = None
     views: Path | None = None
     teacher: Path | None = None
+    start: Path | None = None
 
 
 def train(named: NamedRecipe, options: TrainOptions) -> Bundle | None:
@@ -76,6 +81,8 @@ def _train(named: NamedRecipe, options: TrainOptions, files: RunFiles, world: Wo
     if model.stem is not None:
         model.stem.load_state_dict(load_stem())
         model.stem.requires_grad_(False)
+    if options.start is not None:
+        start_from(model, options.start, cut)
     teacher = None
     if options.teacher is not None:
         if recipe.views is not None:
@@ -152,7 +159,8 @@ def _finish(
     with Progress("hashing the data", "file") as progress:
         record = splits.record(cut, named.recipe.seed, progress=progress.update)
     grids = tuple(stage.grid for stage in model.config.stages)
-    measured = Measured(grids, gmacs, top1, len(report), seconds / 3600)
+    start = None if options.start is None else read_bundle(options.start).weights_sha256
+    measured = Measured(grids, gmacs, top1, len(report), seconds / 3600, start)
     plot_learning_curves(files.log, files.folder / "curves.png")
     plot_exits(gmacs, top1, files.folder / "accuracy.png")
     return write_bundle(
@@ -209,5 +217,5 @@ def _name_unreadable(*sources: ImageSource) -> None:
 
 
 def _fingerprint(recipe: Recipe, train_images: ImageList, options: TrainOptions) -> str:
-    says = (asdict(recipe), train_images.paths, options.limit, str(options.teacher))
+    says = (asdict(recipe), train_images.paths, options.limit, str(options.teacher), str(options.start))
     return hashlib.sha256(json.dumps(says).encode()).hexdigest()

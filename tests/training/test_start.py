@@ -1,0 +1,87 @@
+"""Training goes on from a bundle's weights, on the same classes or on others, and never on what it is measured by."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from models.bundle import Bundle, BundleError
+from models.dvt import DVT, load_bundle
+from tests.training.image_trees import write_image, write_tree
+from training import splits
+from training.folders import DataError, ImageFolder
+from training.recipe import load_recipe
+from training.run import TrainOptions, train
+from training.splits import Splits, SplitSizes
+from training.start import start_from
+
+SIZES = SplitSizes(2, 2)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tree(tmp_path_factory.mktemp("images"), {"a": 9, "b": 9}, {"a": 2, "b": 2})
+
+
+def trained(name: str, images: Path, out: Path, start: Path | None = None) -> Bundle:
+    named = load_recipe(name)
+    named = replace(named, recipe=replace(named.recipe, epochs=1, batch=4, held_out=SIZES))
+    bundle = train(named, TrainOptions(images, out, torch.device("cpu"), start=start))
+    assert bundle is not None
+    return bundle
+
+
+@pytest.fixture(scope="module")
+def bundle(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return trained("cifar10_micro_static", images, tmp_path_factory.mktemp("bundle") / "out")
+
+
+def cut(root: Path, seed: int = 0) -> Splits:
+    return splits.cut(ImageFolder.scan(root), SIZES, seed)
+
+
+def fresh(labels: tuple[str, ...], name: str = "cifar10_micro_static") -> DVT:
+    return DVT(load_recipe(name).recipe.config(labels))
+
+
+def test_the_network_is_the_bundle_s(bundle: Bundle, images: Path) -> None:
+    model = fresh(("a", "b"))
+    start_from(model, bundle.path, cut(images))
+    expected = load_bundle(bundle.path).state_dict()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in model.state_dict().items())
+
+
+def test_other_classes_keep_a_head_of_their_own(bundle: Bundle, tmp_path: Path) -> None:
+    for number, name in enumerate("xyz" * 10):
+        write_image(tmp_path / ("train" if number < 27 else "test") / name / f"{number}.png", 1000 + number)
+    model = fresh(("x", "y", "z"))
+    head = {name: tensor.clone() for name, tensor in model.state_dict().items() if ".head." in name}
+    start_from(model, bundle.path, cut(tmp_path))
+    expected = load_bundle(bundle.path).state_dict() | head
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in model.state_dict().items())
+
+
+def test_another_network_is_refused_by_name(bundle: Bundle, images: Path) -> None:
+    with pytest.raises(BundleError, match=r"static_micro and its weights do not fit dvt_micro.*the first: stages\."):
+        start_from(fresh(("a", "b"), "cifar10_micro"), bundle.path, cut(images))
+
+
+def test_images_that_were_trained_on_cannot_be_held_out(bundle: Bundle, images: Path) -> None:
+    seeds = range(1, 20)
+    ours = set(cut(images).search.paths) | set(cut(images).certify.paths)
+    seed = next(
+        seed
+        for seed in seeds
+        if 0 < len(ours & (set(cut(images, seed).search.paths) | set(cut(images, seed).certify.paths))) < len(ours)
+    )
+    with pytest.raises(DataError, match=r"held out here: only \d of 4 were held out there.*its seed is 0"):
+        start_from(fresh(("a", "b")), bundle.path, cut(images, seed))
+
+
+def test_the_model_card_names_the_weights_that_training_started_from(
+    bundle: Bundle, images: Path, tmp_path: Path
+) -> None:
+    next_round = trained("cifar10_micro_static", images, tmp_path / "out", start=bundle.path)
+    assert next_round.weights_sha256 != bundle.weights_sha256
+    assert bundle.weights_sha256 in (next_round.path / "README.md").read_text()

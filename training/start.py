@@ -1,0 +1,58 @@
+"""Training that starts from a bundle's weights: the next round of a run, or its network on a user's own classes."""
+
+from pathlib import Path
+
+import torch
+
+from models.bundle import BundleError, read_bundle
+from models.dvt import DVT
+from training.folders import DataError
+from training.splits import FILE_NAME, SplitRecord, Splits, hash_files, read_record
+
+
+def start_from(model: DVT, path: Path, splits: Splits) -> None:
+    """Load the weights of the bundle at `path` into `model`; heads of other classes keep their random start.
+
+    Raises `BundleError` if the rest of the network differs, `DataError` if the bundle was trained on images that
+    `splits` holds out.
+    """
+    bundle = read_bundle(path)
+    if (bundle.path / FILE_NAME).exists():  # A converted bundle has none: what it was trained on is not known.
+        _check_held_out(path, read_record(path), splits)
+    same_classes = bundle.config.labels == model.config.labels
+    weights = {
+        name: torch.from_numpy(array)
+        for name, array in bundle.weights().items()
+        if same_classes or not _is_of_head(name)
+    }
+    expected = {
+        name: tensor.shape for name, tensor in model.state_dict().items() if same_classes or not _is_of_head(name)
+    }
+    differing = sorted(
+        name
+        for name in expected | weights
+        if name not in expected or name not in weights or weights[name].shape != expected[name]
+    )
+    if differing:
+        raise BundleError(
+            f"{path} is {bundle.config.architecture} and its weights do not fit {model.config.architecture} here: "
+            f"{len(differing)} differ (the first: {differing[0]}); start from a bundle of the same network"
+        )
+    model.load_state_dict(weights, strict=False)
+
+
+def _is_of_head(name: str) -> bool:
+    return name.split(".")[-2] == "head"
+
+
+def _check_held_out(path: Path, record: SplitRecord, splits: Splits) -> None:
+    """Its held-out images are known, its training images by one hash only; so whoever shares some must share all."""
+    known = {*record.search.files.values(), *record.certify.files.values()}
+    digest_chars = max(map(len, known), default=0)
+    held_out = hash_files(splits.train.root, [*splits.search.paths, *splits.certify.paths])
+    shared = sum(digest[:digest_chars] in known for digest in held_out)
+    if 0 < shared < len(held_out):
+        raise DataError(
+            f"{path} was trained on images of this data that are held out here: only {shared} of {len(held_out)} were "
+            f"held out there; hold out the same (its seed is {record.seed})"
+        )
