@@ -2,6 +2,8 @@
 export PYTHON
 PORT ?= 8000
 BUNDLE ?= checkpoints/imagenette-hybrid
+# Bundles of random weights for `make bench`: made when they are not there.
+GEOMETRY ?= build/t2t_vit_12
 # Two test processes, since more would fight over the cores of a small machine.
 TEST_PROCESSES ?= 2
 
@@ -9,7 +11,7 @@ SERVE := .venv-serve
 DEV := .venv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check verify lock
+.PHONY: help setup run test check verify bench lock
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
@@ -32,6 +34,15 @@ check: setup ## format, lint, types, directions of imports
 
 verify: setup ## the slow and real: full-size statistics, whole training runs
 	@$(DEV)/bin/python -m pytest -q -m "slow and not gpu"
+
+bench: setup ## the service beside LitServe, MOSEC and Ray Serve, and what serving costs (DATA=FOLDER of JPEG photos)
+	$(DEV)/bin/dvt bench peers $(if $(DATA),--data $(DATA))
+	$(DEV)/bin/dvt bench server cpu $(if $(DATA),--data $(DATA))
+	$(DEV)/bin/dvt bench server alone $(if $(DATA),--data $(DATA))
+	$(DEV)/bin/dvt bench server memory $(if $(DATA),--data $(DATA))
+	test -d $(GEOMETRY) || $(DEV)/bin/dvt bench geometry $(GEOMETRY)
+	$(DEV)/bin/dvt bench engine $(GEOMETRY)
+	$(DEV)/bin/dvt bench report
 
 lock: ## make the pins in requirements/ anew from pyproject.toml (UV_OPTIONS=--upgrade for newer versions)
 	@scripts/venv.sh .venv-lock requirements/lock.txt

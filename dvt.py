@@ -44,7 +44,6 @@ EXTRA_OF = {
     "rich": "train",
     "pymoo": "genetic",
     "onnxruntime": "cpu",
-    "httptools": "bench",
     "psutil": "bench",
 }
 
