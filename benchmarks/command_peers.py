@@ -16,6 +16,7 @@ from benchmarks.peers.plan import TAIL_FACTOR, TUNING_SHARE, Next, Piece, best_p
 from benchmarks.photos import ROOT, Photos, load_photos
 from benchmarks.processes import HOST, ServerError
 from benchmarks.results import PEERS_FILE, RESULTS, PeersDocument, read_results, write_results
+from benchmarks.show import errors_in_words
 from models import strict_json
 from models.bundle import Bundle, read_bundle
 from models.tables import Table, write_tables
@@ -98,6 +99,11 @@ def _measure(coming: Next, args: argparse.Namespace, photos: Photos) -> Piece:
         with peer.running(static, variant, photos.files[0]) as server:
             result = drive_at(server.port, server.pid)
         settings = variant.title
+    if result.requests == 0:
+        # Not kept: nothing can be compared with it, and the next try may find the machine less busy.
+        raise ServerError(
+            f"{coming.server} ({settings}) answered no request with 200: {errors_in_words(result)} errors"
+        )
     return Piece(coming.phase, coming.round, coming.server, settings, environment(), result)
 
 
