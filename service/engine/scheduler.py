@@ -191,7 +191,8 @@ class Scheduler:
                 self._drop(job)
         if choice.jobs:
             self._queues.take(choice.stage, choice.jobs)
-            self._metrics.queued(self._queues.lengths)
+        self._metrics.queued(self._queues.lengths)
+        if choice.jobs:
             self._in_work = choice.jobs
             self._run(choice.stage, choice.jobs)
             self._in_work = ()

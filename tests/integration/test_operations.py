@@ -244,6 +244,7 @@ def test_metrics_count_exits_costs_and_refusals(client: TestClient) -> None:
         'dvt_refusals_total{code="overloaded"} 0.0',
         'dvt_http_requests_total{method="POST",route="/classify",status="200"} 3.0',
         "dvt_in_flight_images 0.0",
+        'dvt_queued_images{stage="1"} 0.0',
         "dvt_ready 1.0",
     ):
         assert line in text, line

@@ -29,12 +29,13 @@ class Bench:
     def __post_init__(self) -> None:
         self.now_s = 0.0
         exits = self.backend.stages
+        self.metrics = Metrics("fake", "0", exits)
         self.scheduler = Scheduler(
             self.backend,
             ExitMeasure("max_softmax", (1.0,) * exits),
             BatchLimits(self.max_batch, self.delay_s),
             clock=lambda: self.now_s,
-            metrics=Metrics("fake", "0", exits),
+            metrics=self.metrics,
             log=quiet_log(),
             warm_px=self.warm_px,
             stall_s=self.stall_s,
