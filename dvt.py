@@ -39,7 +39,7 @@ COMMANDS = (
 EXTRA_OF = {
     "torch": "train",
     "onnx": "train",
-    "onnxscript": "train",
+    "onnxscript": "bench",
     "matplotlib": "train",
     "rich": "train",
     "pymoo": "genetic",
