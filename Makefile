@@ -11,7 +11,7 @@ SERVE := .venv-serve
 DEV := .venv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check verify bench lock
+.PHONY: help setup run test check verify gpu-test bench lock
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
@@ -43,6 +43,10 @@ bench: setup ## the service beside LitServe, MOSEC and Ray Serve, and what servi
 	test -d $(GEOMETRY) || $(DEV)/bin/dvt bench geometry $(GEOMETRY)
 	$(DEV)/bin/dvt bench engine $(GEOMETRY)
 	$(DEV)/bin/dvt bench report
+
+gpu-test: setup ## what needs a CUDA device: every backend on it, against the model
+	@$(DEV)/bin/python -c 'import sys, torch; sys.exit(0 if torch.cuda.is_available() else "gpu-test needs a CUDA device")'
+	@$(DEV)/bin/python -m pytest -q -m gpu
 
 lock: ## make the pins in requirements/ anew from pyproject.toml (UV_OPTIONS=--upgrade for newer versions)
 	@scripts/venv.sh .venv-lock requirements/lock.txt
