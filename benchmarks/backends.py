@@ -1,13 +1,17 @@
-"""Measurements of backends: `python -m benchmarks.backends copies | decisions | spinning`, for docs/backends.md.
+"""Measurements of backends for docs/backends.md: `python -m benchmarks.backends copies | decisions | spinning | speed`.
 
 Results go to benchmarks/results/ as JSON.
 """
 
 import argparse
 import sys
+import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from benchmarks.decisions import Way, measure_decisions
+from benchmarks.machine import Environment, environment, installed
 from benchmarks.photos import load_photos
 from benchmarks.results import RESULTS
 from benchmarks.spinning import Load, measure_spinning
@@ -15,8 +19,28 @@ from benchmarks.state_copies import measure_copies
 from models import strict_json
 from models.bundle import read_bundle, write_file_atomically
 from service.backends.base import Capacity, StageBackend
-from service.backends.choose import Wanted, open_backend
+from service.backends.choose import Named, Wanted, image_seconds, open_backend
 from service.decode import ImageLimits, decode, silence_pillow
+
+
+@dataclass(frozen=True)
+class SpeedRun:
+    """CPU milliseconds of an image through all stages, over all threads, in full batches."""
+
+    backend: str
+    round: int
+    cpu_ms_an_image: float
+
+
+@dataclass(frozen=True)
+class SpeedDocument:
+    environment: Environment
+    torch: dict[str, str]
+    architecture: str
+    batch: int
+    threads: int
+    runs: tuple[SpeedRun, ...]
+
 
 SHIPPED = Path("checkpoints/imagenette-hybrid")
 _STATE_BYTES = 1 << 30
@@ -28,6 +52,7 @@ def main() -> int:
     for name, run, text in (
         ("copies", _copies, "copy cost of state as a share of stage time"),
         ("decisions", _decisions, "how often exit decisions differ between batch sizes, backends and precisions"),
+        ("speed", _speed, "CPU time of an image at full depth, by backend"),
         ("spinning", _spinning, "threads that wait busily or not, while photos are decoded"),
     ):
         command = commands.add_parser(name, help=text, description=text)
@@ -39,6 +64,7 @@ def main() -> int:
         command.add_argument("--rounds", type=int, default=3, help="default: 3; of copies, times 10")
         command.add_argument("--seconds", type=float, default=10.0, help="of each run of spinning (default: 10)")
         command.add_argument("--profile", default="balanced", help="of spinning (default: balanced)")
+        command.add_argument("--backends", default="onnx,eager", help="of speed (default: onnx,eager)")
         command.set_defaults(run=run)
     args = parser.parse_args()
     try:
@@ -85,6 +111,27 @@ def _decisions(args: argparse.Namespace) -> None:
             file=sys.stderr,
         )
     _write(document, f"backend-decisions-{bundle.name}.json")
+
+
+def _speed(args: argparse.Namespace) -> None:
+    bundle = read_bundle(args.bundle)
+    capacity = Capacity(args.batch, _STATE_BYTES, args.batch)
+    backends: list[StageBackend] = []
+    for name in args.backends.split(","):
+        if name not in get_args(Named):
+            raise ValueError(f"{name!r} is no backend, those are {', '.join(get_args(Named))}")
+        backends.append(open_backend(bundle, Wanted(name, "cpu", args.threads, capacity)).backend)
+    runs = []
+    for number in range(1, args.rounds + 1):
+        for backend in backends if number % 2 else reversed(backends):
+            # CPU time, since it says the same beside other work.
+            seconds = image_seconds(backend, bundle.config.input.size_px, time.process_time)
+            runs.append(SpeedRun(backend.name, number, 1e3 * seconds))
+            print(runs[-1], file=sys.stderr)
+    document = SpeedDocument(
+        environment(), installed(("torch",)), bundle.config.architecture, args.batch, args.threads, tuple(runs)
+    )
+    _write(document, f"backend-speed-{document.architecture}.json")
 
 
 def _spinning(args: argparse.Namespace) -> None:
