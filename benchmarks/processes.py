@@ -36,7 +36,7 @@ class ServerCommand:
     environment: Mapping[str, str]
     ready_path: str = "/classify"
     probe: bytes | None = None
-    start_s: float = 120.0
+    start_s: float = 240.0
 
 
 @dataclass(frozen=True)
