@@ -81,8 +81,11 @@ def _train(named: NamedRecipe, options: TrainOptions, files: RunFiles, world: Wo
     if model.stem is not None:
         model.stem.load_state_dict(load_stem())
         model.stem.requires_grad_(False)
+    draws = recipe.seed
     if options.start is not None:
-        start_from(model, options.start, cut)
+        start = start_from(model, options.start, cut)
+        # With the same draws, every image would look as it did in the round before.
+        draws += int(start.weights_sha256[:6], 16)
     teacher = None
     if options.teacher is not None:
         if recipe.views is not None:
@@ -96,7 +99,7 @@ def _train(named: NamedRecipe, options: TrainOptions, files: RunFiles, world: Wo
         world.wait()
     trainer = Trainer(
         model,
-        recipe,
+        replace(recipe, seed=draws),
         inputs,
         evaluate,
         files,

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import torch
 
-from models.bundle import BundleError, read_bundle
+from models.bundle import Bundle, BundleError, read_bundle
 from models.dvt import DVT
 from training.folders import DataError
 from training.splits import FILE_NAME, SplitRecord, Splits, hash_files, read_record
 
 
-def start_from(model: DVT, path: Path, splits: Splits) -> None:
+def start_from(model: DVT, path: Path, splits: Splits) -> Bundle:
     """Load the weights of the bundle at `path` into `model`; heads of other classes keep their random start.
 
     Raises `BundleError` if the rest of the network differs, `DataError` if the bundle was trained on images that
@@ -39,6 +39,7 @@ def start_from(model: DVT, path: Path, splits: Splits) -> None:
             f"{len(differing)} differ (the first: {differing[0]}); start from a bundle of the same network"
         )
     model.load_state_dict(weights, strict=False)
+    return bundle
 
 
 def _is_of_head(name: str) -> bool:
