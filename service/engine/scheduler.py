@@ -116,6 +116,7 @@ class Scheduler:
             self.failure = self.failure or failure
             left = [*self._in_work, *(job for queue in self._queues.waiting for job in list(queue))]
             left += [job for job, _ in self._inbox]
+            self._wake.notify()
         for job in left:
             job.finish(_stopped())
 

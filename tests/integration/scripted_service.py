@@ -1,7 +1,7 @@
 """A service in a process of its own around a scripted backend: `python scripted_service.py FOLDER`.
 
-Kinds of pictures choose what happens: SLOW takes 20 ms a batch, STUCK never ends, BUG breaks the engine. With a file
-FOLDER/hold the warm-up of stage 2 waits until the file is gone. Settings come from DVT_* variables.
+Kinds of pictures choose what happens: HELD waits in each stage while there is a file FOLDER/hold, and so does the
+warm-up of stage 2; STUCK never ends, BUG breaks the engine. Settings come from DVT_* variables.
 """
 
 import os
@@ -16,23 +16,21 @@ from service import log, server
 from service.backends.base import Slot
 from tests.service.cascades import BLACK, FakeBackend, FakeOutput, make_service, sure_at
 
-SLOW, STUCK, BUG = 50, 51, 52
-SLOW_S = 0.02
+HELD, STUCK, BUG = 50, 51, 52
 
 
 class ScriptedBackend(FakeBackend):
     """Ends, waits and breaks as asked for by what it computes."""
 
     def __init__(self, hold: Path) -> None:
-        super().__init__(sure_at({SLOW: 3}), buckets=(1, 4))
+        super().__init__(sure_at({HELD: 3}), buckets=(1, 4))
         self._hold = hold
 
     def run(self, stage: int, slots: Sequence[Slot]) -> FakeOutput:
         kinds = {self.held[slot].kind for slot in slots}
-        while kinds == {BLACK} and stage == 2 and self._hold.exists():
+        is_held = HELD in kinds or (kinds == {BLACK} and stage == 2)
+        while is_held and self._hold.exists():
             time.sleep(0.01)
-        if SLOW in kinds:
-            time.sleep(SLOW_S)
         if STUCK in kinds:
             threading.Event().wait()
         return super().run(stage, slots)

@@ -4,8 +4,6 @@ import json
 import signal
 import socket
 import subprocess
-import threading
-import time
 from contextlib import AbstractContextManager
 from http.client import HTTPConnection
 from pathlib import Path
@@ -13,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.processes import LISTENING, READY, ROOT, classify, running
-from tests.integration.scripted_service import BUG, SLOW, STUCK
+from tests.integration.scripted_service import BUG, HELD, STUCK
 from tests.service.cascades import picture, wait_until
 
 EASY = 1
@@ -73,12 +71,13 @@ def test_it_listens_at_once_and_readiness_names_what_is_still_warming(tmp_path: 
 def test_a_warm_up_can_be_ended(tmp_path: Path) -> None:
     hold = tmp_path / "hold"
     hold.touch()
-    with scripted(tmp_path, until=LISTENING) as (process, port, _):
+    with scripted(tmp_path, until=LISTENING) as (process, port, lines):
         wait_until(lambda: "stage 2" in get(port, "/health/ready")[1], 60)
         process.send_signal(signal.SIGTERM)
-        wait_until(lambda: "shutting down" in get(port, "/health/ready")[1], 60)
+        wait_until(lambda: "draining" in events(lines), 60)
         hold.unlink()
         assert process.wait(60) == 0
+    assert READY not in events(lines)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +86,7 @@ def test_a_warm_up_can_be_ended(tmp_path: Path) -> None:
 def test_a_lost_engine_answers_everybody_and_ends_the_process_with_1(
     tmp_path: Path, kind: int, status: int, cause: str
 ) -> None:
-    with scripted(tmp_path, DVT_STALL_SECONDS="1") as (process, port, lines):
+    with scripted(tmp_path, DVT_STALL_SECONDS="2") as (process, port, lines):
         assert classify(port, picture(EASY)) == 200
         assert classify(port, picture(kind)) == status
         assert process.wait(60) == 1
@@ -95,39 +94,20 @@ def test_a_lost_engine_answers_everybody_and_ends_the_process_with_1(
     assert cause in lost["cause"]
 
 
-def test_a_stuck_engine_is_not_live(tmp_path: Path) -> None:
-    with scripted(tmp_path, DVT_STALL_SECONDS="1") as (process, port, _):
-        clients = [send(port, picture(STUCK)) for _ in range(3)]
-        live = [200]
-        while live[-1] == 200:
-            try:
-                live.append(get(port, "/health/live")[0])
-            except OSError:
-                break
-            time.sleep(0.02)
-        assert live[-1] == 503
-        assert [status_of(client) for client in clients] == [503] * 3
-        assert process.wait(60) == 1
-
-
 def test_everybody_inside_when_sigterm_comes_is_answered(tmp_path: Path) -> None:
-    """Every place is taken, most wait in a queue; it takes seconds until the last is through all stages."""
-    images = 40
-    with scripted(tmp_path, DVT_QUEUE_LIMIT=str(images), DVT_MAX_BATCH="1", DVT_DRAIN_SECONDS="60") as started:
-        process, port, lines = started
-        clients = [send(port, picture(SLOW)) for _ in range(images)]
+    """Every place is taken, one image is in work, and the others wait in a queue with three stages before them."""
+    images, hold = 40, tmp_path / "hold"
+    variables = {"DVT_MAX_BATCH": "2", "DVT_DRAIN_SECONDS": "60", "DVT_STALL_SECONDS": "600"}
+    with scripted(tmp_path, DVT_QUEUE_LIMIT=str(images), **variables) as (process, port, lines):
+        hold.touch()
+        clients = [send(port, picture(HELD)) for _ in range(images)]
         wait_until(lambda: f"dvt_in_flight_images {images}.0" in get(port, "/metrics")[1], 60)
         assert classify(port, picture(EASY)) == 503  # Full: refused at once.
         process.send_signal(signal.SIGTERM)
-        wait_until(lambda: get(port, "/health/ready")[0] == 503, 60)
-        statuses: list[int] = []
-        readers = [threading.Thread(target=lambda c=client: statuses.append(status_of(c))) for client in clients]
-        for reader in readers:
-            reader.start()
+        wait_until(lambda: "shutting down" in get(port, "/health/ready")[1], 60)
+        hold.unlink()
+        assert [status_of(client) for client in clients] == [200] * images
         assert process.wait(60) == 0
-        for reader in readers:
-            reader.join(60)
-    assert statuses == [200] * images
     assert "drain time is over" not in " ".join(lines)
 
 

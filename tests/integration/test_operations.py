@@ -308,6 +308,12 @@ def test_a_dead_engine_is_neither_ready_nor_alive(client: TestClient, service: S
     assert client.post("/classify", content=picture(EASY)).json()["code"] == "not_ready"
 
 
+def test_an_engine_that_stands_still_is_not_live(client: TestClient, service: Service) -> None:
+    service.scheduler.give_up("stage 2 with 8 images has not ended after 30 s")
+    for path in ("/health/ready", "/health/live"):
+        assert (client.get(path).status_code, client.get(path).json()["code"]) == (503, "not_ready")
+
+
 def test_a_bug_is_a_500_without_its_secrets(
     client: TestClient, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
