@@ -3,7 +3,8 @@
 `models.tokens_to_token.Performer` is the same in PyTorch. What is exploited here:
 
 - LayerNorm over a patch, then a linear layer W, is a convolution with W (its scale folded in, its rows centred, so that
-  the patch's mean drops out) divided by the patch's standard deviation, which box filters of the image give.
+  the patch's mean drops out) divided by the patch's standard deviation, which box filters of the image give. They run
+  in float64: where a photo is white, its variance is the small difference of two large moments.
 - That division and the bias go into the exponent of the random features: w.k - |k|^2 / 2 for k = r K + b, with r the
   reciprocal deviation, is r ((w - b).K - r |K|^2 / 2) + (w.b - |b|^2 / 2).
 - Channels come first, as convolutions have it, so that nothing is transposed between one soft split and the next.
@@ -39,7 +40,7 @@ class SoftSplit:
 
 def write_performer(graph: GraphWriter, name: str, image: Value, split: SoftSplit) -> Value:
     """Image (B, C, S, S) to tokens as an image (B, d, s, s), with the weights of the Performer called `name`."""
-    deviation = _reciprocal_deviation(graph, *_patch_moments(graph, image, split))
+    deviation = _reciprocal_deviation(graph, _patch_variance(graph, image, split))
     key, query, value = _projections(graph, name, image, split)
     projection_bias = graph.weight(f"{name}.proj.bias", TOKEN_DIM, 1)
     keys, queries = (_random_features(graph, name, part, deviation) for part in (key, query))
@@ -89,9 +90,10 @@ def _random_features(graph: GraphWriter, name: str, part: _Projection, deviation
 
 def _mlp(graph: GraphWriter, name: str, tokens: Value) -> Value:
     """x + mlp(norm2(x)), (B, d, P)."""
-    mean, square = graph.mean(tokens, 1), graph.mean(graph.op("Mul", tokens, tokens), 1)
+    centred = graph.op("Sub", tokens, graph.mean(tokens, 1))
+    deviation = _reciprocal_deviation(graph, graph.mean(graph.op("Mul", centred, centred), 1))
     weight, bias = _fold_norm(graph, f"{name}.fc1", f"{name}.norm2")
-    hidden = graph.op("Mul", graph.op("MatMul", weight, tokens), _reciprocal_deviation(graph, mean, square))
+    hidden = graph.op("Mul", graph.op("MatMul", weight, centred), deviation)
     hidden = graph.op("Gelu", graph.op("Add", hidden, bias))
     skip = graph.op("Add", tokens, graph.weight(f"{name}.fc2.bias", TOKEN_DIM, 1))
     return graph.op("Add", graph.op("MatMul", graph.weight(f"{name}.fc2.weight"), hidden), skip)
@@ -109,14 +111,18 @@ def _fold_norm(graph: GraphWriter, linear: str, norm: str) -> tuple[Value, Value
     return centred, graph.op("Add", shift, graph.weight(f"{linear}.bias", -1, 1))
 
 
-def _patch_moments(graph: GraphWriter, image: Value, split: SoftSplit) -> tuple[Value, Value]:
-    """Mean and mean square (B, 1, P) of every patch, padding included, by two products with a box filter an axis."""
-    mean, square = graph.mean(image, 1), graph.mean(graph.op("Mul", image, image), 1)
+def _patch_variance(graph: GraphWriter, image: Value, split: SoftSplit) -> Value:
+    """Of every patch, padding included, (B, 1, P), by two products with a box filter an axis."""
+    mean = graph.mean(image, 1)
+    centred = graph.op("Sub", image, mean)
+    within = _double(graph, graph.mean(graph.op("Mul", centred, centred), 1))  # of a pixel's channels
+    mean = _double(graph, mean)
+    square = graph.op("Add", within, graph.op("Mul", mean, mean))
     box = _box_filter(graph, split)
     moments = graph.op("MatMul", box, graph.op("Concat", mean, square, axis=1))
     moments = graph.op("MatMul", moments, graph.transpose(box, 1, 0))
     first, second = graph.split(graph.reshape(moments, 0, 2, split.places**2), [1, 1], axis=1)
-    return first, second
+    return graph.op("Cast", graph.op("Sub", second, graph.op("Mul", first, first)), to=TensorProto.FLOAT)
 
 
 def _box_filter(graph: GraphWriter, split: SoftSplit) -> Value:
@@ -125,13 +131,17 @@ def _box_filter(graph: GraphWriter, split: SoftSplit) -> Value:
     centre = (np.arange(split.places) * split.stride - split.padding + (split.kernel - 1) / 2).reshape(-1, 1)
     distance = graph.op("Abs", graph.op("Sub", graph.constant(pixel), graph.constant(centre)))
     inside = graph.op("Cast", graph.op("Less", distance, split.kernel / 2), to=TensorProto.FLOAT)
-    return graph.op("Mul", inside, 1 / split.kernel)
+    return graph.op("Div", _double(graph, inside), _double(graph, graph.constant(split.kernel)))
 
 
-def _reciprocal_deviation(graph: GraphWriter, mean: Value, square: Value) -> Value:
-    """1 / sqrt(variance + eps), the variance of rounded moments being negative at times."""
-    variance = graph.op("Max", graph.op("Sub", square, graph.op("Mul", mean, mean)), 0.0)
-    return graph.op("Reciprocal", graph.op("Sqrt", graph.op("Add", variance, NORM_EPS)))
+def _double(graph: GraphWriter, value: Value) -> Value:
+    return graph.op("Cast", value, to=TensorProto.DOUBLE)
+
+
+def _reciprocal_deviation(graph: GraphWriter, variance: Value) -> Value:
+    """1 / sqrt(variance + eps); rounding makes a variance of nothing negative at times."""
+    positive = graph.op("Max", variance, 0.0)
+    return graph.op("Reciprocal", graph.op("Sqrt", graph.op("Add", positive, NORM_EPS)))
 
 
 def _squares(graph: GraphWriter, value: Value, axis: int) -> Value:
