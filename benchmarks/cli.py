@@ -2,8 +2,11 @@
 
 import argparse
 import importlib
+import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 
 from models.arguments import natural, positive, positive_number
 
@@ -128,11 +131,20 @@ def _rates(text: str) -> tuple[float, ...]:
     return tuple(positive_number(word) for word in text.split(","))
 
 
+def _terminated(number: int, _: FrameType | None) -> None:
+    sys.exit(128 + number)
+
+
 def _lazily(name: str) -> Callable[[argparse.Namespace], int]:
     """`module:function` of this package, imported when it is called."""
     module, _, function = name.partition(":")
 
     def run(args: argparse.Namespace) -> int:
-        return int(getattr(importlib.import_module(f"benchmarks.{module}"), function)(args))
+        # A server that was started here must not outlive the measurement, however that ends.
+        before = signal.signal(signal.SIGTERM, _terminated)
+        try:
+            return int(getattr(importlib.import_module(f"benchmarks.{module}"), function)(args))
+        finally:
+            signal.signal(signal.SIGTERM, before)
 
     return run

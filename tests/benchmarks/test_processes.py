@@ -1,7 +1,10 @@
 """Servers as processes: awaited, accounted for, and gone in the end with all their children."""
 
+import signal
+import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -17,6 +20,9 @@ from benchmarks.processes import (
     running,
     thread_cpu_s,
 )
+from tests.service.tiny_bundles import tiny_config, write_tiny_bundle
+
+ROOT = Path(__file__).parent.parent.parent
 
 SERVER = """
 import http.server, subprocess, sys
@@ -74,3 +80,21 @@ def test_a_server_that_ends_while_it_is_measured_is_an_error() -> None:
     with pytest.raises(ServerError, match="ended by itself"), running(command(SERVER)) as server:
         psutil.Process(server.pid).kill()
         psutil.Process(server.pid).wait(10)
+
+
+def test_no_server_outlives_a_measurement_that_is_ended(tmp_path: Path) -> None:
+    bundle = write_tiny_bundle(tmp_path / "tiny", tiny_config(2))
+    command = [sys.executable, "dvt.py", "bench", "load", str(bundle.path), "--seconds", "300"]
+    measurement = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+    try:
+        end_s = time.monotonic() + 120
+        while not (servers := children(measurement.pid)) and time.monotonic() < end_s:
+            time.sleep(0.05)
+        assert servers
+        measurement.terminate()
+        assert measurement.wait(60) == 128 + signal.SIGTERM
+        _, alive = psutil.wait_procs(servers, timeout=5)
+        assert [server for server in alive if server.status() != psutil.STATUS_ZOMBIE] == []
+    finally:
+        measurement.kill()
+        measurement.wait(10)
