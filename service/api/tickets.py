@@ -147,19 +147,23 @@ def _expire(tickets: Sequence[Ticket]) -> None:
 
 async def until_gone(request: Request, work: Coroutine[Any, Any, list[Finished]]) -> list[Finished]:
     """The outcome of `work`, unless the client leaves first: then it is cancelled. Raises `ClientClosedError`."""
-    task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_disconnected(request))
+    own = asyncio.current_task()
+    assert own is not None
+    has_left = False
+
+    async def watch() -> None:
+        nonlocal has_left
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        has_left = True
+        own.cancel()
+
+    watcher = asyncio.ensure_future(watch())
     try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientClosedError("the client left before its answer")
-        return task.result()
+        return await work
+    except asyncio.CancelledError:
+        if has_left and own.uncancel() == 0:
+            raise ClientClosedError("the client left before its answer") from None
+        raise
     finally:
-        for pending in (task, gone):
-            pending.cancel()
-        await asyncio.gather(task, gone, return_exceptions=True)
-
-
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+        watcher.cancel()
