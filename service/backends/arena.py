@@ -28,12 +28,8 @@ class Arena:
         return self._pool.in_use
 
     def put(self, pixels: Pixels) -> Slot:
-        slot = self._pool.take()
-        try:
+        with self._pool.taking() as slot:
             self._images[slot] = pixels
-        except BaseException:
-            self._pool.give_back(slot)
-            raise
         return slot
 
     def release(self, slot: Slot) -> None:

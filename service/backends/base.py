@@ -6,7 +6,8 @@ on. Stages are numbered from 1.
 Shapes: B batch, S input side in px, C classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, NewType, Protocol
 
@@ -134,6 +135,16 @@ class SlotPool:
         slot = self._free.pop()
         self._taken.add(slot)
         return slot
+
+    @contextmanager
+    def taking(self) -> Iterator[Slot]:
+        """A slot to write an image into; it goes back if that fails."""
+        slot = self.take()
+        try:
+            yield slot
+        except BaseException:
+            self.give_back(slot)
+            raise
 
     def give_back(self, slot: Slot) -> None:
         assert slot in self._taken, "a slot was released twice"

@@ -140,14 +140,10 @@ class Tables:
     def put(self, pixels: Pixels) -> Slot:
         if pixels.shape != self._layout.image:
             raise ValueError(f"an image of shape {pixels.shape} was given, {self._layout.image} is taken")
-        slot = self._pool.take()
-        try:
+        with self._pool.taking() as slot:
             binding = self._put.io_binding()
             binding.bind_cpu_input(NEXT + IMAGE, np.ascontiguousarray(pixels[None]))
             self._write(self._put, binding, [slot], [0], {IMAGE: self._images})
-        except BaseException:
-            self._pool.give_back(slot)
-            raise
         return slot
 
     def release(self, slot: Slot) -> None:

@@ -32,14 +32,10 @@ class TorchArena:
         return self._pool.in_use
 
     def put(self, pixels: Pixels) -> Slot:
-        slot = self._pool.take()
-        try:
+        with self._pool.taking() as slot:
             self._host[slot] = pixels
             if self._is_copied:
                 self._images[slot].copy_(self._pinned[slot], non_blocking=True)
-        except BaseException:
-            self._pool.give_back(slot)
-            raise
         return slot
 
     def release(self, slot: Slot) -> None:
