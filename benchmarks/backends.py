@@ -13,11 +13,10 @@ from typing import get_args
 from benchmarks.decisions import Way, measure_decisions
 from benchmarks.machine import Environment, environment, installed
 from benchmarks.photos import load_photos
-from benchmarks.results import RESULTS
+from benchmarks.results import RESULTS, write_results
 from benchmarks.spinning import Load, measure_spinning
 from benchmarks.state_copies import measure_copies
-from models import strict_json
-from models.bundle import read_bundle, write_file_atomically
+from models.bundle import read_bundle
 from service.backends.base import Capacity, StageBackend
 from service.backends.choose import Named, Wanted, image_seconds, open_backend
 from service.decode import ImageLimits, decode, silence_pillow
@@ -83,7 +82,7 @@ def _copies(args: argparse.Namespace) -> None:
             f"{100 * stage.share:.1f} %",
             file=sys.stderr,
         )
-    _write(document, f"backend-copies-{document.architecture}.json")
+    write_results(document, RESULTS / f"backend-copies-{document.architecture}.json")
 
 
 def _decisions(args: argparse.Namespace) -> None:
@@ -110,7 +109,7 @@ def _decisions(args: argparse.Namespace) -> None:
             f"confidence by at most {found.confidence:.1e}",
             file=sys.stderr,
         )
-    _write(document, f"backend-decisions-{bundle.name}.json")
+    write_results(document, RESULTS / f"backend-decisions-{bundle.name}.json")
 
 
 def _speed(args: argparse.Namespace) -> None:
@@ -131,7 +130,7 @@ def _speed(args: argparse.Namespace) -> None:
     document = SpeedDocument(
         environment(), installed(("torch",)), bundle.config.architecture, args.batch, args.threads, tuple(runs)
     )
-    _write(document, f"backend-speed-{document.architecture}.json")
+    write_results(document, RESULTS / f"backend-speed-{document.architecture}.json")
 
 
 def _spinning(args: argparse.Namespace) -> None:
@@ -142,12 +141,7 @@ def _spinning(args: argparse.Namespace) -> None:
     for run in document.runs:
         print(run, file=sys.stderr)
     print(f"not spinning over spinning: {document.quiet_over_busy:.3f}", file=sys.stderr)
-    _write(document, "backend-spinning.json")
-
-
-def _write(document: object, name: str) -> None:
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    write_file_atomically(RESULTS / name, strict_json.dumps(document).encode())
+    write_results(document, RESULTS / "backend-spinning.json")
 
 
 if __name__ == "__main__":
