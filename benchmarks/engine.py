@@ -5,7 +5,6 @@ the images in the same order with the same batch size, and whatever it computes 
 """
 
 import logging
-import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -20,11 +19,10 @@ from service.engine.batching import BatchLimits
 from service.engine.exits import ExitMeasure
 from service.engine.job import Job, Outcome
 from service.engine.scheduler import Scheduler
+from service.engine.warmup import warm_up as measure_costs
 from service.errors import ServiceError
 from service.metrics import Metrics
-from service.types import ExitRule
-
-_LONGEST_S = 600.0
+from service.types import Clock, ExitRule
 
 
 @dataclass(frozen=True)
@@ -129,22 +127,25 @@ def warm_up(backend: StageBackend, pixels: Pixels, batch: int) -> None:
         backend.release(slot)
 
 
-def run_engine(bundle: Bundle, backend: StageBackend, work: Work, batch: int, in_flight: int) -> Ran:
-    """Through the scheduler, with `in_flight` images inside as long as there are more to come."""
+def run_engine(
+    bundle: Bundle, backend: StageBackend, work: Work, batch: int, in_flight: int, clock: Clock = time.monotonic
+) -> Ran:
+    """Through the scheduler's loop, in this thread, with `in_flight` images inside as long as there are more to come.
+
+    The scheduler sees time by `clock`; the seconds that are told are real ones.
+    """
     watched = Watched(backend)
     exits = backend.stages
     scheduler = Scheduler(
         watched,
         ExitMeasure("max_softmax", (1.0,) * exits),
         BatchLimits(batch),
-        clock=time.monotonic,
+        clock=clock,
         metrics=Metrics(bundle.name, bundle.weights_sha256, exits),
         log=logging.getLogger("dvt"),
-        warm_px=work.pixels[0].shape[-1],
     )
     left = iter(enumerate(work.exits))
     failures: list[ServiceError] = []
-    done = threading.Event()
     answered = 0
 
     def submit_next() -> None:
@@ -154,7 +155,7 @@ def run_engine(bundle: Bundle, backend: StageBackend, work: Work, batch: int, in
         index, leaves_at = index_and_exit
         job = Job(
             ExitRule((None,) * (exits - 1), leaves_at),
-            arrived_s=time.monotonic(),
+            arrived_s=clock(),
             deadline_s=None,
             priority=0,
             deliver=deliver,
@@ -163,39 +164,25 @@ def run_engine(bundle: Bundle, backend: StageBackend, work: Work, batch: int, in
         scheduler.submit(job, work.pixels_of(index))
 
     def deliver(outcome: Outcome) -> None:
-        """In the engine's thread alone, so that counting needs no lock."""
         nonlocal answered
         if isinstance(outcome, ServiceError):
             failures.append(outcome)
         answered += 1
         submit_next()
-        if answered == len(work.exits):
-            done.set()
 
-    scheduler.start()
-    try:
-        _await_warm(scheduler)
-        watched.forget()
-        started_s = time.perf_counter()
-        for _ in range(in_flight):
-            submit_next()
-        if not done.wait(_LONGEST_S):
-            raise RuntimeError(f"the engine answered {answered} of {len(work.exits)} images in {_LONGEST_S:g} s")
-        seconds = time.perf_counter() - started_s
-    finally:
-        scheduler.stop()
+    # It knows what its stages cost before it takes work, as when it serves.
+    measure_costs(watched, scheduler.costs, work.pixels[0].shape[-1], clock=clock, began=lambda _: True)
+    watched.forget()
+    started_s = time.perf_counter()
+    for _ in range(in_flight):
+        submit_next()
+    while answered < len(work.exits):
+        scheduler.take_in()
+        scheduler.round()
+    seconds = time.perf_counter() - started_s
     if failures:
         raise RuntimeError(f"{len(failures)} images failed, the first with: {failures[0].detail}")
     return Ran(len(work.exits), seconds, watched.use())
-
-
-def _await_warm(scheduler: Scheduler) -> None:
-    """It measures what its stages cost before it takes work, as when it serves."""
-    end_s = time.monotonic() + _LONGEST_S
-    while not scheduler.ready:
-        if not scheduler.alive or time.monotonic() > end_s:
-            raise RuntimeError(f"the engine did not get warm: {scheduler.failure}")
-        time.sleep(0.01)
 
 
 def run_whole_batches(backend: StageBackend, work: Work, batch: int) -> Ran:

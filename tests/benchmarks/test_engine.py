@@ -1,6 +1,7 @@
 """Ways to run a cascade: every image goes through just the stages that its way promises."""
 
 from collections import Counter
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
@@ -14,7 +15,7 @@ from benchmarks.photos import SAMPLES
 from benchmarks.results import EngineDocument, EngineRun
 from models.bundle import Bundle, write_profiles
 from models.profiles import ExitProfile, OperatingPoint, Profiles
-from service.backends.base import StageBackend
+from service.backends.base import Slot, StageBackend, StageOutput
 from service.main import Opened
 from tests.service.tiny_bundles import tiny_config, write_tiny_bundle
 
@@ -70,9 +71,18 @@ def test_a_shrinking_batch_computes_only_who_stays_and_is_never_merged(backend: 
 
 
 def test_the_engine_computes_only_who_stays_in_fuller_batches(
-    bundle: Bundle, backend: StageBackend, work: Work
+    bundle: Bundle, backend: StageBackend, work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ran = run_engine(bundle, backend, work, batch=4, in_flight=13)
+    now_s, inner = 0.0, backend.run
+
+    def run(stage: int, slots: Sequence[Slot]) -> StageOutput:
+        nonlocal now_s
+        now_s += 0.001
+        return inner(stage, slots)
+
+    # By the real clock these tiny stages take no longer than a hiccup, which would make small batches right.
+    monkeypatch.setattr(backend, "run", run)
+    ran = run_engine(bundle, backend, work, batch=4, in_flight=13, clock=lambda: now_s)
     assert (ran.images, images(ran)) == (13, [13, 4, 2])
     assert batches(ran) == [4, 1, 1]
     assert backend.slots_in_use == 0
