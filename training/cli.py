@@ -31,6 +31,11 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reuse", choices=("both", "features", "relations", "none"), help="what a stage takes from the one before"
     )
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "fp32", "bf16"),
+        help="of products; auto, the default of all recipes, is bf16 where the device is quicker with it",
+    )
     parser.add_argument("--no-augmentation", action="store_true", help="train on the images as evaluation sees them")
     parser.add_argument("--limit", type=positive, metavar="N", help="use about N images only, for a quick try")
     parser.add_argument("--threads", type=positive, metavar="N", help="CPU threads of torch (default: all cores)")
@@ -39,7 +44,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
 
 
 # Options that stand in for the recipe's field of the same name.
-OVERRIDES = ("epochs", "batch", "seed", "reuse")
+OVERRIDES = ("epochs", "batch", "seed", "reuse", "precision")
 
 
 def _train(args: argparse.Namespace) -> int:

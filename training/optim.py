@@ -1,7 +1,11 @@
-"""How weights move: AdamW without decay where it does harm, warm-up and cosine, clipping, an average of the weights."""
+"""How weights move: AdamW without decay where it does harm, on demand Muon for the matrices; warm-up and cosine,
+clipping, an average of the weights.
+"""
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +17,21 @@ Tensors = list[Tensor] | tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)
+class MuonConfig:
+    """Muon (Jordan et al. 2024) moves matrices by orthogonal steps: whatever the gradient, all their singular values are
+    `learning_rate` at its peak. A convolution's kernel is a matrix with a row for each output channel."""
+
+    learning_rate: float = 0.1
+    momentum: float = 0.6
+    weight_decay: float = 0.1
+
+
+@dataclass(frozen=True)
 class OptimConfig:
     """`learning_rate` is the peak, reached after `warmup_steps` and falling to `final_share` of it at `total_steps`.
 
-    `clip_norm` and `ema_decay` of 0 switch clipping and averaging off.
+    `muon`: moves all that decays but the heads, in AdamW's stead. `clip_norm` and `ema_decay` of 0 switch clipping and
+    averaging off.
     """
 
     learning_rate: float
@@ -27,6 +42,7 @@ class OptimConfig:
     betas: tuple[float, float] = (0.9, 0.999)
     clip_norm: float = 1.0
     ema_decay: float = 0.0
+    muon: MuonConfig | None = None
 
     def __post_init__(self) -> None:
         if self.total_steps < 1 or not 0 <= self.warmup_steps < self.total_steps:
@@ -35,37 +51,112 @@ class OptimConfig:
             raise ValueError(f"ema_decay {self.ema_decay} must lie in 0..1, 1 excluded")
 
 
-def learning_rate(step: int, config: OptimConfig) -> float:
-    """The rate of update `step` (from 0): a linear rise that begins above 0, then half a cosine."""
+def rate_share(step: int, config: OptimConfig) -> float:
+    """The rate of update `step` (from 0) over the peak: a linear rise that begins above 0, then half a cosine."""
     if step < config.warmup_steps:
-        return config.learning_rate * (step + 1) / config.warmup_steps
+        return (step + 1) / config.warmup_steps
     span = max(1, config.total_steps - 1 - config.warmup_steps)
     done = min(1.0, (step - config.warmup_steps) / span)
-    share = config.final_share + (1 - config.final_share) * (1 + math.cos(math.pi * done)) / 2
-    return config.learning_rate * share
+    return config.final_share + (1 - config.final_share) * (1 + math.cos(math.pi * done)) / 2
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = rate
+class Optimizers:
+    """All that moves a model's weights, as one: each trainable parameter is in just one group of one optimizer."""
+
+    def __init__(self, parts: Sequence[torch.optim.Optimizer]) -> None:
+        self.parts = tuple(parts)
+        self._peaks = [[group["lr"] for group in part.param_groups] for part in self.parts]
+
+    def set_rate(self, share: float) -> None:
+        """Every group's rate as share of its peak."""
+        for part, peaks in zip(self.parts, self._peaks, strict=True):
+            for group, peak in zip(part.param_groups, peaks, strict=True):
+                group["lr"] = peak * share
+
+    def step(self) -> None:
+        for part in self.parts:
+            part.step()
+
+    def zero_grad(self) -> None:
+        for part in self.parts:
+            part.zero_grad(set_to_none=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"parts": [part.state_dict() for part in self.parts]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Raises `ValueError` if it is of other optimizers."""
+        for part, own in zip(self.parts, state["parts"], strict=True):
+            part.load_state_dict(own)
 
 
-def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
-    """AdamW over the trainable parameters. Its fused kernel is one pass over memory, on CPU too."""
-    groups = parameter_groups(model, config.weight_decay)
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=True)
+class _Muon(torch.optim.Muon):
+    """PyTorch's Muon, which knows matrices only, on kernels too: through views that share their memory."""
+
+    def __init__(self, weights: Sequence[nn.Parameter], config: MuonConfig) -> None:
+        self._weights = weights
+        self._matrices = [nn.Parameter(_as_matrix(weight.detach(), weight)) for weight in weights]
+        for weight, matrix in zip(weights, self._matrices, strict=True):
+            assert weight.data_ptr() == matrix.data_ptr(), "a copy would be trained, not the weight"
+        super().__init__(
+            self._matrices,
+            lr=config.learning_rate,
+            weight_decay=config.weight_decay,
+            momentum=config.momentum,
+            adjust_lr_fn="original",
+        )
+
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]  # never a closure
+        assert closure is None
+        for weight, matrix in zip(self._weights, self._matrices, strict=True):
+            matrix.grad = None if weight.grad is None else _as_matrix(weight.grad, weight)
+        super().step()
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        super().zero_grad(set_to_none)
+        for weight in self._weights:
+            weight.grad = None
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Matrices and convolutions decay; vectors (norms, biases) and embeddings of class and position do not."""
-    decayed: list[nn.Parameter] = []
-    kept: list[nn.Parameter] = []
+def _as_matrix(values: Tensor, weight: Tensor) -> Tensor:
+    """`values` (out, ...) as (out, n), in the order in which `weight` lies in memory: of itself it is a view."""
+    channels_last = weight.ndim == 4 and not weight.is_contiguous()
+    return (values.permute(0, 2, 3, 1) if channels_last else values).flatten(1)
+
+
+def build_optimizers(model: nn.Module, config: OptimConfig) -> Optimizers:
+    """Over the trainable parameters, where they are now. AdamW's fused kernel is one pass over memory, on CPU too."""
+    decayed, kept = split_parameters(model)
+    by_muon: list[nn.Parameter] = []
+    if config.muon is not None:
+        by_muon = [parameter for name, parameter in decayed.items() if ".head." not in f".{name}"]
+    moved = set(map(id, by_muon))
+    groups: list[dict[str, Any]] = [
+        {
+            "params": [parameter for parameter in parameters.values() if id(parameter) not in moved],
+            "weight_decay": decay,
+        }
+        for parameters, decay in ((decayed, config.weight_decay), (kept, 0.0))
+    ]
+    filled = [group for group in groups if group["params"]]
+    parts: list[torch.optim.Optimizer] = []
+    if filled:
+        parts.append(torch.optim.AdamW(filled, lr=config.learning_rate, betas=config.betas, fused=True))
+    if config.muon is not None and by_muon:
+        parts.append(_Muon(by_muon, config.muon))
+    return Optimizers(parts)
+
+
+def split_parameters(model: nn.Module) -> tuple[dict[str, nn.Parameter], dict[str, nn.Parameter]]:
+    """The trainable ones by name: matrices and convolutions, which decay, and vectors (norms, biases) and embeddings of
+    class and position, which do not."""
+    decayed: dict[str, nn.Parameter] = {}
+    kept: dict[str, nn.Parameter] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             is_kept = parameter.ndim <= 1 or name.rpartition(".")[2] in EMBEDDINGS
-            (kept if is_kept else decayed).append(parameter)
-    groups = ((decayed, weight_decay), (kept, 0.0))
-    return [{"params": parameters, "weight_decay": decay} for parameters, decay in groups if parameters]
+            (kept if is_kept else decayed)[name] = parameter
+    return decayed, kept
 
 
 def clip_gradients(model: nn.Module, clip_norm: float) -> Tensor:

@@ -20,15 +20,15 @@ from models.dvt import DVT
 from models.progress import Progress
 from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from training.data import prepared
+from training.devices import gains_by_bf16
 from training.distributed import World
 from training.inputs import TrainingBatch, TrainingInputs
 from training.losses import CascadeLoss, cascade_loss
 from training.optim import (
     OptimConfig,
-    build_optimizer,
+    build_optimizers,
     clip_gradients,
-    learning_rate,
-    set_learning_rate,
+    rate_share,
     weight_average,
 )
 from training.recipe import Recipe
@@ -98,7 +98,7 @@ class Trainer:
         if self._steps_per_epoch == 0:
             raise ValueError(f"{len(inputs)} training images do not fill one batch of {recipe.batch}: lower --batch")
         self._optim: OptimConfig = recipe.optim(self._steps_per_epoch)
-        self._optimizer = build_optimizer(model, self._optim)
+        self._optimizers = build_optimizers(model, self._optim)
         self._average: AveragedModel = weight_average(model, self._optim.ema_decay)
         self._forward = self._build_forward()
         self._log = RunLog(files.log, model.config.exits)
@@ -117,7 +117,7 @@ class Trainer:
         checkpoint = load_checkpoint(self._files.checkpoint, self._fingerprint, self._device)
         self._model.load_state_dict(checkpoint.model)
         self._average.load_state_dict(checkpoint.average)
-        self._optimizer.load_state_dict(checkpoint.optimizer)
+        self._optimizers.load_state_dict(checkpoint.optimizer)
         self._step = checkpoint.step
 
     def run(self) -> None:
@@ -143,7 +143,7 @@ class Trainer:
                 now = time.monotonic()
                 rate = (self._step - logged_step) * self._recipe.batch / max(now - logged_at, 1e-9)
                 top1 = tuple(self._evaluate(self.averaged)) if epoch_done else ()
-                rate_at = learning_rate(self._step - 1, self._optim)
+                rate_at = self._optim.learning_rate * rate_share(self._step - 1, self._optim)
                 self._log.append(LogRow(self._step, epoch + 1, mean_loss, rate_at, rate, top1))
                 if top1:
                     note = "search top-1 " + " / ".join(f"{value:.1%}" for value in top1)
@@ -160,7 +160,7 @@ class Trainer:
         return self._inputs.batch(indices, epoch, (self._recipe.seed, step, self._world.rank))
 
     def _update(self, batch: TrainingBatch) -> CascadeLoss:
-        set_learning_rate(self._optimizer, learning_rate(self._step, self._optim))
+        self._optimizers.set_rate(rate_share(self._step, self._optim))
         taught = None
         if self._teacher is not None:
             assert isinstance(batch.inputs, Tensor)
@@ -169,16 +169,16 @@ class Trainer:
         with self._autocast():
             logits = self._forward(batch.inputs)
         loss = cascade_loss(logits, batch.targets, self._recipe.loss, teacher_logits=taught)
-        self._optimizer.zero_grad(set_to_none=True)
+        self._optimizers.zero_grad()
         loss.total.backward()  # type: ignore[no-untyped-call]  # torch's own
         clip_gradients(self._model, self._optim.clip_norm)
-        self._optimizer.step()
+        self._optimizers.step()
         self._average.update_parameters(self._model)
         return loss
 
     def _autocast(self) -> torch.autocast:
-        """bf16 where the device gains by it: GPUs do, on CPUs of this project's kind fp32 is faster."""
-        return torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda")
+        enabled = self._recipe.precision == "bf16" or (self._recipe.precision == "auto" and gains_by_bf16(self._device))
+        return torch.autocast(self._device.type, torch.bfloat16, enabled=enabled)
 
     def _build_forward(self) -> Callable[[Tensor | list[Tensor]], list[Tensor]]:
         cascade: nn.Module = _Cascade(self._model)
@@ -196,6 +196,6 @@ class Trainer:
                 self._step,
                 self._model.state_dict(),
                 self._average.state_dict(),
-                self._optimizer.state_dict(),
+                self._optimizers.state_dict(),
             ),
         )

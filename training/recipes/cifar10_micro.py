@@ -5,17 +5,19 @@ dvt train --recipe cifar10_micro --data CIFAR10 --out checkpoints/cifar10-micro
 
 from training.augment import AugmentConfig
 from training.losses import LossConfig
+from training.optim import MuonConfig
 from training.recipe import Recipe
 from training.splits import SplitSizes
 
 RECIPE = Recipe(
     architecture="dvt_micro",
-    epochs=12,
-    batch=64,
-    learning_rate=1.5e-3,
-    warmup_epochs=1.0,
+    epochs=8,
+    batch=256,
+    learning_rate=3e-3,
+    warmup_epochs=0.5,
     weight_decay=0.05,
-    ema_decay=0.998,
+    ema_decay=0.99,
+    muon=MuonConfig(learning_rate=0.1, momentum=0.6, weight_decay=0.1),
     augment=AugmentConfig(crop="shift", shift_px=4),
     loss=LossConfig(exit_weights=(1.0, 1.0, 1.0), label_smoothing=0.1, distill_from="last", distill_weight=0.3),
     held_out=SplitSizes(search=2500, certify=2500),
