@@ -30,7 +30,7 @@ def choose_device(wanted: str) -> torch.device:
 def gains_by_bf16(device: torch.device) -> bool:
     """Whether products of bf16 are quicker there than of fp32: GPUs that multiply them natively, and such CPUs."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     able = torch.cpu.get_capabilities()
     return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 

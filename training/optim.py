@@ -18,7 +18,7 @@ Tensors = list[Tensor] | tuple[Tensor, ...]
 
 @dataclass(frozen=True)
 class MuonConfig:
-    """Muon (Jordan et al. 2024) moves matrices by orthogonal steps: whatever the gradient, all their singular values are
+    """Muon (Jordan et al. 2024) moves matrices by orthogonal steps, all their singular values, whatever the gradient,
     `learning_rate` at its peak. A convolution's kernel is a matrix with a row for each output channel."""
 
     learning_rate: float = 0.1
@@ -110,7 +110,7 @@ class _Muon(torch.optim.Muon):
         assert closure is None
         for weight, matrix in zip(self._weights, self._matrices, strict=True):
             matrix.grad = None if weight.grad is None else _as_matrix(weight.grad, weight)
-        super().step()
+        super().step()  # type: ignore[no-untyped-call]  # torch's own
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         super().zero_grad(set_to_none)
