@@ -95,7 +95,9 @@ def _decisions(args: argparse.Namespace) -> None:
 
     def opened(way: Way) -> tuple[Way, StageBackend]:
         assert way.backend in ("onnx", "eager")
-        wanted = Wanted("onnx" if way.backend == "onnx" else "eager", "cpu", args.threads, capacity, way.precision)
+        wanted = Wanted(
+            "onnx" if way.backend == "onnx" else "eager", "cpu", args.threads, capacity, way.precision, lanes=1
+        )
         return way, open_backend(bundle, wanted).backend
 
     sizes = sorted({1, 2, 3, args.batch})
@@ -119,7 +121,7 @@ def _speed(args: argparse.Namespace) -> None:
     for name in args.backends.split(","):
         if name not in get_args(Named):
             raise ValueError(f"{name!r} is no backend, those are {', '.join(get_args(Named))}")
-        backends.append(open_backend(bundle, Wanted(name, "cpu", args.threads, capacity)).backend)
+        backends.append(open_backend(bundle, Wanted(name, "cpu", args.threads, capacity, lanes=1)).backend)
     runs = []
     for number in range(1, args.rounds + 1):
         for backend in backends if number % 2 else reversed(backends):

@@ -5,9 +5,11 @@ the images in the same order with the same batch size, and whatever it computes 
 """
 
 import logging
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +25,8 @@ from service.engine.warmup import warm_up as measure_costs
 from service.errors import ServiceError
 from service.metrics import Metrics
 from service.types import Clock, ExitRule
+
+_LOOK_EVERY_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -81,9 +85,11 @@ class Watched:
         self._inner = inner
         self.name = inner.name
         self.stages = inner.stages
+        self.lanes = inner.lanes
         self.slots = inner.slots
         self.slot_bytes = inner.slot_bytes
         self.buckets = inner.buckets
+        self._lock = threading.Lock()
         self._seconds: dict[int, float] = defaultdict(float)
         self._batches: dict[int, int] = defaultdict(int)
         self._images: dict[int, int] = defaultdict(int)
@@ -98,9 +104,11 @@ class Watched:
     def run(self, stage: int, slots: Sequence[Slot]) -> StageOutput:
         started_s = time.perf_counter()
         output = self._inner.run(stage, slots)
-        self._seconds[stage] += time.perf_counter() - started_s
-        self._batches[stage] += 1
-        self._images[stage] += len(slots)
+        seconds = time.perf_counter() - started_s
+        with self._lock:
+            self._seconds[stage] += seconds
+            self._batches[stage] += 1
+            self._images[stage] += len(slots)
         return output
 
     def release(self, slot: Slot) -> None:
@@ -130,7 +138,7 @@ def warm_up(backend: StageBackend, pixels: Pixels, batch: int) -> None:
 def run_engine(
     bundle: Bundle, backend: StageBackend, work: Work, batch: int, in_flight: int, clock: Clock = time.monotonic
 ) -> Ran:
-    """Through the scheduler's loop, in this thread, with `in_flight` images inside as long as there are more to come.
+    """Through the scheduler, with `in_flight` images inside from the start and as long as there are more to come.
 
     The scheduler sees time by `clock`; the seconds that are told are real ones.
     """
@@ -146,6 +154,7 @@ def run_engine(
     )
     left = iter(enumerate(work.exits))
     failures: list[ServiceError] = []
+    done = threading.Event()
     answered = 0
 
     def submit_next() -> None:
@@ -164,22 +173,27 @@ def run_engine(
         scheduler.submit(job, work.pixels_of(index))
 
     def deliver(outcome: Outcome) -> None:
+        """By one lane at a time, so that counting needs no lock."""
         nonlocal answered
         if isinstance(outcome, ServiceError):
             failures.append(outcome)
         answered += 1
         submit_next()
+        if answered == len(work.exits):
+            done.set()
 
     # It knows what its stages cost before it takes work, as when it serves.
     measure_costs(watched, scheduler.costs, work.pixels[0].shape[-1], clock=clock, began=lambda _: True)
     watched.forget()
-    started_s = time.perf_counter()
     for _ in range(in_flight):
         submit_next()
-    while answered < len(work.exits):
-        scheduler.take_in()
-        scheduler.round()
+    started_s = time.perf_counter()
+    scheduler.start()
+    while not done.wait(_LOOK_EVERY_S):
+        if not scheduler.alive:
+            raise RuntimeError(f"the engine ended after {answered} of {len(work.exits)} images: {scheduler.failure}")
     seconds = time.perf_counter() - started_s
+    scheduler.stop()
     if failures:
         raise RuntimeError(f"{len(failures)} images failed, the first with: {failures[0].detail}")
     return Ran(len(work.exits), seconds, watched.use())
@@ -199,11 +213,12 @@ def _in_batches(
     backend: StageBackend, work: Work, batch: int, goes_on: Callable[[Sequence[int], int], Sequence[int]]
 ) -> Ran:
     """`goes_on(exits, stage)`: which rows of the present batch, leaving at `exits`, the next stage computes."""
-    watched = Watched(backend)
-    started_s = time.perf_counter()
-    for first in range(0, len(work.exits), batch):
+    watched, turn = Watched(backend), threading.Lock()
+
+    def run_batch(first: int) -> None:
         exits: Sequence[int] = work.exits[first : first + batch]
-        slots = [watched.begin(work.pixels_of(first + row)) for row in range(len(exits))]
+        with turn:
+            slots = [watched.begin(work.pixels_of(first + row)) for row in range(len(exits))]
         inside = slots
         for stage in range(1, watched.stages + 1):
             output = watched.run(stage, inside)
@@ -212,6 +227,12 @@ def _in_batches(
                 break
             output.keep(rows)
             inside, exits = [inside[row] for row in rows], [exits[row] for row in rows]
-        for slot in slots:
-            watched.release(slot)
+        with turn:
+            for slot in slots:
+                watched.release(slot)
+
+    started_s = time.perf_counter()
+    with ThreadPoolExecutor(watched.lanes) as lanes:
+        for _ in lanes.map(run_batch, range(0, len(work.exits), batch)):
+            pass
     return Ran(len(work.exits), time.perf_counter() - started_s, watched.use())

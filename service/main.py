@@ -43,9 +43,16 @@ class Opened:
 def open_bundle(settings: Settings) -> Opened:
     """Raises `BundleError` or `BackendError`, both `ValueError`, with the way out."""
     bundle = read_bundle(settings.bundle)
-    threads = settings.threads or available_cpus()
-    capacity = Capacity(settings.queue_limit, settings.state_bytes, settings.max_batch)
-    chosen = open_backend(bundle, Wanted(settings.backend, settings.device, threads, capacity, settings.precision))
+    wanted = Wanted(
+        settings.backend,
+        settings.device,
+        available_cpus(),
+        Capacity(settings.queue_limit, settings.state_bytes, settings.max_batch),
+        settings.precision,
+        settings.threads,
+        settings.lanes,
+    )
+    chosen = open_backend(bundle, wanted)
     return Opened(bundle, chosen.backend, chosen.why)
 
 
@@ -61,7 +68,7 @@ def build_service(loaded: Loaded, opened: Opened, log: logging.Logger) -> Servic
     exits = bundle.config.exits
     metrics = Metrics(bundle.name, bundle.weights_sha256, exits)
     backend = opened.backend
-    log.info("backend", extra={"backend": backend.name, "why": opened.why})
+    log.info("backend", extra={"backend": backend.name, "lanes": backend.lanes, "why": opened.why})
     metrics.state(backend.slots, backend.slot_bytes, lambda: backend.slots_in_use)
     clock = time.monotonic
     scheduler = Scheduler(

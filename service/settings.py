@@ -48,8 +48,22 @@ class Settings(BaseModel):
         Literal["float32", "bfloat16", "float16"],
         Field(description="What PyTorch's backends compute in. Thresholds and certificates were measured in float32."),
     ] = "float32"
+    lanes: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=1024,
+            description="Batches computed at once; 0: for ONNX on a CPU as many as fit the cgroup's CPUs, else 1.",
+        ),
+    ] = 0
     threads: Annotated[
-        int, Field(ge=0, le=1024, description="Threads of one stage's computation; 0: as many as the cgroup grants.")
+        int,
+        Field(
+            ge=0,
+            le=1024,
+            description="Threads of one batch's computation; 0: for ONNX on a CPU 1, or with DVT_LANES what the cgroup "
+            "grants over that; else all that it grants.",
+        ),
     ] = 0
     decode_threads: Annotated[
         int, Field(ge=0, le=1024, description="Threads that decode images; 0: as many as the cgroup grants.")

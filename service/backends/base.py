@@ -29,7 +29,7 @@ class BackendError(ValueError):
 
 
 class StageOutput(Protocol):
-    """One computed batch; valid until the backend's next `run`, whose buffers may be the same."""
+    """One computed batch; valid until the same thread's next `run`, whose buffers may be the same."""
 
     @property
     def logits(self) -> NDArray[np.float32]:
@@ -45,7 +45,8 @@ class StageOutput(Protocol):
 
 
 class StageBackend(Protocol):
-    """Called from one thread alone, the engine's."""
+    """`begin` and `release` are called by one thread at a time, `run` and its output's `keep` by up to `lanes` at once,
+    each with slots of its own."""
 
     @property
     def name(self) -> str:
@@ -55,6 +56,11 @@ class StageBackend(Protocol):
     @property
     def stages(self) -> int:
         """K."""
+        ...
+
+    @property
+    def lanes(self) -> int:
+        """How many batches it computes at once without one slowing another down much."""
         ...
 
     @property

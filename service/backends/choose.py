@@ -25,13 +25,18 @@ _TIMED_RUNS = 3
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the operator asks for. `precision` is for the backends of PyTorch; ONNX computes in float32."""
+    """What the operator asks for. `precision` is for the backends of PyTorch; ONNX computes in float32.
+
+    `cpus` may be used. `threads` of a batch's computation and `lanes`, batches at once, may be 0: what suits.
+    """
 
     backend: Literal["auto"] | Named
     device: Literal["auto"] | Device
-    threads: int
+    cpus: int
     capacity: Capacity
     precision: Precision = "float32"
+    threads: int = 0
+    lanes: int = 0
 
 
 @dataclass(frozen=True)
@@ -138,7 +143,8 @@ def _open(name: Named, device: Device, bundle: Bundle, wanted: Wanted) -> StageB
         raise BackendError(f"TensorRT computes ONNX graphs, the {name} backend has none; use --backend onnx")
     if device == "cuda" and not torch.cuda.is_available():
         raise BackendError("PyTorch has no CUDA device here (torch.cuda.is_available() is false); use --device cpu")
-    arguments = (bundle, device, wanted.threads, wanted.capacity, wanted.precision)
+    _one_lane(name, wanted)
+    arguments = (bundle, device, wanted.threads or wanted.cpus, wanted.capacity, wanted.precision)
     if name == "eager":
         from service.backends.eager import EagerBackend
 
@@ -165,14 +171,27 @@ def _open_onnx(device: Device, bundle: Bundle, wanted: Wanted) -> StageBackend:
     if device == "cpu":
         from service.backends.onnx import OnnxBackend
 
-        return OnnxBackend(bundle, wanted.threads, wanted.capacity)
+        # Best a thread for each batch: those that share one spend much of their time waiting for each other.
+        threads = wanted.threads or max(1, wanted.cpus // (wanted.lanes or wanted.cpus))
+        lanes = wanted.lanes or max(1, wanted.cpus // threads)
+        return OnnxBackend(bundle, threads, wanted.capacity, lanes=lanes)
     if not _is_installed("onnx"):
         raise BackendError(
             "onnx is not installed, which makes the graphs that move state on a device: pip install onnx"
         )
     from service.backends.onnx_device import CUDA, TENSORRT, OnnxDeviceBackend
 
-    return OnnxDeviceBackend(bundle, CUDA if device == "cuda" else TENSORRT, wanted.threads, wanted.capacity)
+    _one_lane(f"onnx on {device}", wanted)
+    threads = wanted.threads or wanted.cpus
+    return OnnxDeviceBackend(bundle, CUDA if device == "cuda" else TENSORRT, threads, wanted.capacity)
+
+
+def _one_lane(name: str, wanted: Wanted) -> None:
+    if wanted.lanes > 1:
+        raise BackendError(
+            f"{name} computes one batch at a time, {wanted.lanes} lanes were asked for (DVT_LANES); "
+            "several are for the onnx backend on a CPU"
+        )
 
 
 def _is_installed(package: str) -> bool:

@@ -36,15 +36,21 @@ class OnnxOutput:
 
 
 class OnnxBackend:
-    """`threads` is what one stage's computation may use; `spinning`, whether they wait busily for the next of it."""
+    """Computes `lanes` batches at once, each with `threads` threads; `spinning`: they wait busily for more of it.
+
+    Lanes share sessions, which keep nothing of a run but the memory that it needed.
+    """
 
     name = "onnx"
 
-    def __init__(self, bundle: Bundle, threads: int, capacity: Capacity, *, spinning: bool = False) -> None:
+    def __init__(
+        self, bundle: Bundle, threads: int, capacity: Capacity, *, lanes: int = 1, spinning: bool = False
+    ) -> None:
         self._sessions = open_sessions(bundle, threads, ["CPUExecutionProvider"], spinning=spinning)
         self._layout = self._sessions.layout
         self._outputs = [[value.name for value in session.get_outputs()] for session in self._sessions.of_stage]
         self.stages = self._layout.stages
+        self.lanes = lanes
         self.slot_bytes = self._layout.slot_bytes(np.dtype(np.float32).itemsize)
         self.slots = capacity.slots(self.slot_bytes)
         self.buckets = capacity.buckets

@@ -88,6 +88,7 @@ class OnnxDeviceBackend:
                 )
         layout = self._sessions.layout
         self.stages = layout.stages
+        self.lanes = 1
         # Hand-overs have tables of their own, so a slot has all of them: for three stages that is the peak as well.
         floats = sum(part.size for parts in layout.taken for part in parts)
         self.slot_bytes = math.prod(layout.image) + np.dtype(np.float32).itemsize * floats

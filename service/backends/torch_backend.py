@@ -54,6 +54,7 @@ class TorchBackend(ABC):
         self._network = TorchStages(bundle, torch.device(device), precision)
         self._layout = self._network.layout
         self.stages = self._layout.stages
+        self.lanes = 1
         self.slot_bytes = self._layout.slot_bytes(self._network.dtype.itemsize)
         self.slots = capacity.slots(self.slot_bytes)
         self.buckets = capacity.buckets

@@ -7,7 +7,8 @@ The rules, each a line of the table in the tests (docs/adr/0004 says why these):
 - The stage of the most urgent job runs, unless one of its peers (due within `PATIENCE_S` of it) has a better claim:
   a full batch, the deepest first, while the urgent one's would be small; or a batch that would miss a deadline if it
   had to wait for another. What belongs to a later priority is nobody's peer and waits.
-- A batch grows only as long as nobody in it misses a deadline by it. Who can meet its deadline no more goes last.
+- A batch grows only as long as its images are computed the better for it, by the measured costs, and nobody in it
+  misses a deadline by it. Who can meet its deadline no more goes last.
 - Background work runs when nothing else waits. It alone may starve.
 """
 
@@ -51,7 +52,7 @@ W = TypeVar("W", bound=Waiting)
 
 @dataclass(frozen=True)
 class BatchLimits:
-    """Most images that one stage computes together, and how long stage 1 may wait for that many (0: never)."""
+    """Most images that one stage computes together, and how long stage 1 may wait for a full batch (0: never)."""
 
     max_batch: int
     delay_s: float = 0.0
@@ -135,16 +136,17 @@ class _Front(Generic[W]):
 def _front(now_s: float, stage: int, queue: Iterable[W], limits: BatchLimits, costs: StageCosts) -> _Front[W]:
     front: _Front[W] = _Front(stage)
     jobs, alone_s = front.jobs, costs.seconds(stage, 1)
+    most = min(limits.max_batch, costs.most(stage))
     for job in queue:
         deadline_s = job.deadline_s
         if job.done or (deadline_s is not None and now_s >= deadline_s):
             front.dropped.append(job)
         elif job.due_s == math.inf:
-            if jobs or front.late or len(front.background) == limits.max_batch:
+            if jobs or front.late or len(front.background) == most:
                 break
             front.background.append(job)
         elif deadline_s is not None and now_s + alone_s > deadline_s:
-            if len(front.late) < limits.max_batch:
+            if len(front.late) < most:
                 front.late.append(job)
         else:
             if deadline_s is not None or front.deadline_s < math.inf:
@@ -156,7 +158,7 @@ def _front(now_s: float, stage: int, queue: Iterable[W], limits: BatchLimits, co
                         continue  # More urgent ones fill the batch; it goes with a smaller one, or never.
                     front.deadline_s = min(front.deadline_s, deadline_s)
             jobs.append(job)
-            if len(jobs) == limits.max_batch:
+            if len(jobs) == most:
                 front.full = True
                 break
     front.seconds = costs.seconds(stage, len(jobs)) if jobs else 0.0
@@ -167,7 +169,7 @@ def _choose(now_s: float, batches: Sequence[_Front[W]], costs: StageCosts) -> _F
     """Of batches that could all run now."""
     urgent = min(batches, key=lambda batch: (batch.due_s, -batch.stage))
     peers = [batch for batch in batches if batch.due_s < urgent.due_s + PATIENCE_S]
-    is_small = len(urgent.jobs) < costs.worth(urgent.stage)
+    is_small = not urgent.full and len(urgent.jobs) < costs.worth(urgent.stage)
     if is_small and now_s >= urgent.jobs[0].queued_since_s + MERGE_PASSES * costs.pass_s:
         chosen = urgent
     else:

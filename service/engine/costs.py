@@ -13,8 +13,9 @@ _NEWS = 0.1
 _NEWS_OF_STAGE = 0.25
 # A batch that took so many times its estimate met an accident (a swapped page, a paused machine) and counts no more.
 _OUTLIER = 4.0
-# A batch counts as worth its time when images a second are within this share of the best size's.
-_WORTH = 0.98
+# A batch counts as worth its time when images a second are within the first share of the best size's, and as full when
+# they are within the second: more images would only wait for each other.
+_WORTH, _FULL = 0.98, 0.999
 _WORTH_EVERY = 64
 
 
@@ -30,6 +31,7 @@ class StageCosts:
         self._seconds = [[0.0] * (max_batch + 1) for _ in range(stages)]
         self._pace = [1.0] * stages
         self._worth = [max_batch] * stages
+        self._most = [max_batch] * stages
         self._seeded = [False] * stages
         self._stay = [1.0] * stages
         self._observed = [0] * stages
@@ -45,17 +47,21 @@ class StageCosts:
         """The fewest images that are computed nearly as well together as any larger batch."""
         return self._worth[stage - 1]
 
+    def most(self, stage: int) -> int:
+        """The fewest images that are computed as well together as any larger batch: a full batch."""
+        return self._most[stage - 1]
+
     @property
     def pass_s(self) -> float:
         """One full batch through every stage."""
-        return sum(self.seconds(stage, self.max_batch) for stage in range(1, self.stages + 1))
+        return sum(self.seconds(stage, self.most(stage)) for stage in range(1, self.stages + 1))
 
     def seed(self, stage: int, measured: Mapping[int, float]) -> None:
         """Seconds of batches of some sizes. Between two sizes a straight line; below and above in proportion."""
         assert measured and all(images >= 1 and seconds > 0 for images, seconds in measured.items())
         self._fill(stage, measured)
         self._seeded[stage - 1] = True
-        self._worth[stage - 1] = _worth(self._seconds[stage - 1])
+        self._weigh(stage)
 
     def observe(self, stage: int, images: int, seconds: float) -> None:
         """A batch took so long. Of no effect where it took no time (a clock that stands still)."""
@@ -70,7 +76,7 @@ class StageCosts:
         self._pace[stage - 1] *= 1.0 + _NEWS * _NEWS_OF_STAGE * surprise
         self._observed[stage - 1] += 1
         if self._seeded[stage - 1] and self._observed[stage - 1] % _WORTH_EVERY == 0:
-            self._worth[stage - 1] = _worth(self._seconds[stage - 1])
+            self._weigh(stage)
 
     def observe_stay(self, stage: int, images: int, stayed: int) -> None:
         """Of a batch so many went on to the next stage."""
@@ -81,10 +87,16 @@ class StageCosts:
         """Until so many images before each stage are done, in full batches, as many leaving early as lately did."""
         to_the_end, work = 0.0, 0.0
         for stage in range(self.stages, 0, -1):
-            each = self.seconds(stage, self.max_batch) / self.max_batch
+            each = self.seconds(stage, self.most(stage)) / self.most(stage)
             to_the_end = each + (self._stay[stage - 1] * to_the_end if stage < self.stages else 0.0)
             work += waiting[stage - 1] * to_the_end
         return work
+
+    def _weigh(self, stage: int) -> None:
+        rates = [images / seconds if seconds > 0 else 0.0 for images, seconds in enumerate(self._seconds[stage - 1])]
+        best = max(rates)
+        for sizes, share in ((self._worth, _WORTH), (self._most, _FULL)):
+            sizes[stage - 1] = next(images for images, rate in enumerate(rates) if images and rate >= share * best)
 
     def _fill(self, stage: int, measured: Mapping[int, float]) -> None:
         sizes = sorted(measured)
@@ -101,9 +113,3 @@ class StageCosts:
                 row.append(measured[low] * (1 - share) + measured[high] * share)
         self._seconds[stage - 1] = row
         self._pace[stage - 1] = 1.0
-
-
-def _worth(row: Sequence[float]) -> int:
-    """Of seconds by batch size (the first unused)."""
-    rates = [images / seconds if seconds > 0 else 0.0 for images, seconds in enumerate(row)]
-    return next(images for images, rate in enumerate(rates) if images and rate >= _WORTH * max(rates))

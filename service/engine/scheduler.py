@@ -1,16 +1,19 @@
-"""The one loop: a batch runs a stage, the exit rule decides, leavers are answered, stayers join the next queue.
+"""The loop: a batch runs a stage, the exit rule decides, leavers are answered, stayers join the next queue.
 
-One thread a device. Everything it touches (queues, slots, the backend) is its own; jobs come in through `submit`.
+A lane is a thread that runs the loop: one a device, on a CPU as many as batches are computed at once. All lanes serve
+the same queues. They take turns with everything but a batch's computation, so that what they share (queues, slots, the
+backend's `begin` and `release`, costs) knows one thread at a time. Jobs come in through `submit`.
 """
 
 import logging
+import math
 import threading
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from models.preprocess import Pixels
-from service.backends.base import Slot, StageBackend
-from service.engine.batching import BatchLimits, next_batch
+from service.backends.base import Slot, StageBackend, StageOutput
+from service.engine.batching import BatchLimits, Choice, next_batch
 from service.engine.costs import StageCosts
 from service.engine.exits import ExitMeasure, Word, deadline_outcome, judge, outcome_of
 from service.engine.job import Job, Outcome
@@ -25,6 +28,7 @@ from service.types import Clock, JobTimes
 class Scheduler:
     """Answers every submitted job exactly once, whatever happens: also when a batch fails, and when it is stopped.
 
+    As many lanes as the backend can use.
     `warm_px`: side of the input, for the warm-up; None where the backend is warm and costs may be learnt on the way.
     `stall_s`: a batch that takes longer than this, and than 20 times its cost, counts as one that never ends.
     """
@@ -53,26 +57,35 @@ class Scheduler:
         self.costs = StageCosts(measure.exits, largest)
         self._queues = StageQueues(measure.exits, backend.slots)
         self._inbox: list[tuple[Job, Pixels]] = []
-        self._in_work: Sequence[Job] = ()
+        self._arriving: list[tuple[Job, Pixels]] = []
         self._some_are_done = False
+        self._turn = threading.Lock()
         self._wake = threading.Condition()
         self._stopping = False
         self._given_up = False
-        self._thread: threading.Thread | None = None
+        self._lanes = tuple(_Lane() for _ in range(backend.lanes))
+        self._threads: list[threading.Thread] = []
         self.failure: str | None = None
-        self.running: Running | None = None
         self.warming: WarmUpStep | None = None if warm_px is None else WarmUpStep(1, 1, 0, 0)
 
     # For any thread.
 
     def start(self) -> None:
-        self._thread = threading.Thread(target=self._loop, name="dvt-engine", daemon=True)
-        self._thread.start()
+        for number, lane in enumerate(self._lanes, start=1):
+            name = f"dvt-engine-{number}"
+            self._threads.append(threading.Thread(target=self._loop, args=(lane,), name=name, daemon=True))
+        for thread in self._threads:
+            thread.start()
 
     @property
     def alive(self) -> bool:
         """Whether it works, or will as soon as it is warm."""
-        return self._thread is not None and self._thread.is_alive() and not self._stopping
+        return bool(self._threads) and all(thread.is_alive() for thread in self._threads) and not self._stopping
+
+    @property
+    def running(self) -> tuple[Running, ...]:
+        """The batches in work, at most one a lane."""
+        return tuple(lane.running for lane in self._lanes if lane.running is not None)
 
     @property
     def ready(self) -> bool:
@@ -96,74 +109,103 @@ class Scheduler:
         """About how long it takes until so many images, with those that wait among them, are done."""
         waiting = self._queues.lengths
         waiting[0] += max(0, images - sum(waiting))
-        return self.costs.work_s(waiting)
+        return self.costs.work_s(waiting) / len(self._lanes)
 
     def stop(self, timeout_s: float | None = None) -> None:
-        """End the thread after its present batch; what is left is answered with an error. For use after a drain.
+        """End every lane after its present batch; what is left is answered with an error. For use after a drain.
 
-        Waits for it, at most `timeout_s`; not at all once it was given up.
+        Waits for them, at most `timeout_s` for each; not at all once they were given up.
         """
-        with self._wake:
-            self._stopping = True
-            self._wake.notify()
-        if self._thread is not None and not self._given_up:
-            self._thread.join(timeout_s)
+        self._begin_to_stop()
+        if not self._given_up:
+            for thread in self._threads:
+                thread.join(timeout_s)
 
     def give_up(self, failure: str | None = None) -> None:
-        """Answer everybody without the thread: it will not come back (`failure` says why), or time is up."""
-        with self._wake:
-            self._stopping = self._given_up = True
-            self.failure = self.failure or failure
-            left = [*self._in_work, *(job for queue in self._queues.waiting for job in list(queue))]
-            left += [job for job, _ in self._inbox]
-            self._wake.notify()
+        """Answer everybody without the lanes: one will not come back (`failure` says why), or time is up.
+
+        Waits for no lane's turn, which one that hangs on a device may hold.
+        """
+        self._given_up = True
+        self.failure = self.failure or failure
+        self._begin_to_stop()
+        left = [job for lane in self._lanes for job in lane.jobs]
+        left += [job for queue in self._queues.waiting for job in list(queue)]
+        left += [job for job, _ in (*self._arriving, *self._inbox)]
         for job in left:
             job.finish(_stopped())
 
-    # For the engine's thread alone.
+    def _begin_to_stop(self) -> None:
+        with self._wake:
+            self._stopping = True
+            self._wake.notify_all()
 
-    def _loop(self) -> None:
+    # For the lanes alone.
+
+    def _loop(self, lane: "_Lane") -> None:
         try:
-            if self._warm_px is not None:
-                self._warm_up(self._warm_px)
-            while self.take_in():
-                self.round()
+            if self._warm_px is not None and lane is self._lanes[0]:
+                self._warm_up(self._warm_px, lane)
+            while self.await_work():
+                self.round(lane)
         except Exception as error:
             # Not a failed batch (caught where it runs) but a bug of ours, or a device that cannot compute the model.
             self.failure = f"{type(error).__name__}: {error}"
             self._log.exception("engine stopped by a bug" if self.warming is None else "engine could not warm up")
         finally:
-            with self._wake:
-                self._stopping = True
-                left = [*self._in_work, *(job for job, _ in self._inbox), *self._queues.clear()]
+            self._begin_to_stop()
+            with self._turn:
+                left = [*lane.jobs, *(job for job, _ in (*self._arriving, *self._inbox)), *self._queues.clear()]
                 self._inbox.clear()
-            for job in left:
-                try:
-                    self._close(job, _stopped())
-                except Exception:  # A backend that cannot release a slot: the others must be answered all the same.
-                    self._log.exception("slot not released")
+                for job in left:
+                    try:
+                        self._close(job, _stopped())
+                    except Exception:  # A backend that cannot release a slot: the others must be answered all the same.
+                        self._log.exception("slot not released")
 
-    def _warm_up(self, size_px: int) -> None:
+    def _warm_up(self, size_px: int, lane: "_Lane") -> None:
         def began(step: WarmUpStep) -> bool:
             self.warming = step
-            self.running = Running(step.stage, step.images, WARM_UP_LIMIT_S)
+            lane.running = Running(step.stage, step.images, WARM_UP_LIMIT_S)
             return not self._stopping
 
         warm_up(self._backend, self.costs, size_px, clock=self._clock, began=began)
-        self.running = self.warming = None
-
-    def take_in(self) -> bool:
-        """Move what has come in into the first queue, waiting for it if there is nothing else; False when to end."""
+        lane.running = None
         with self._wake:
-            while not self._stopping and not self._inbox and not len(self._queues):
+            self.warming = None
+            self._wake.notify_all()
+
+    def await_work(self) -> bool:
+        """Wait until there is something to do; False when to end."""
+        with self._wake:
+            while not self._stopping and (self.warming is not None or not (self._inbox or len(self._queues))):
                 self._wake.wait()
-            arrived, self._inbox = self._inbox, []
-            if self._stopping:
-                self._inbox = arrived
-                return False
-        for job, pixels in arrived:
+            return not self._stopping
+
+    def round(self, lane: "_Lane | None" = None) -> None:
+        """Let in who came, let go of those that are done, choose a batch, run it."""
+        lane = lane or self._lanes[0]
+        with self._turn:
+            self._take_in()
+            choice = self._choose()
+            lane.jobs = choice.jobs
+        if choice.jobs:
+            self._run(lane, choice.stage, choice.jobs)
+            lane.jobs = ()
+            if len(self._queues):
+                with self._wake:
+                    self._wake.notify()
+        elif choice.wake_s is not None:
+            with self._wake:
+                if not self._inbox and not self._stopping:
+                    self._wake.wait(max(0.0, choice.wake_s - self._clock()))
+
+    def _take_in(self) -> None:
+        with self._wake:
+            self._arriving, self._inbox = self._inbox, []
+        for job, pixels in self._arriving:
             self._begin(job, pixels)
-        return True
+        self._arriving = []
 
     def _begin(self, job: Job, pixels: Pixels) -> None:
         if job.done:
@@ -178,14 +220,13 @@ class Scheduler:
         else:
             self._queues.put(1, job, self._clock())
 
-    def round(self) -> None:
-        """Let go of those that are done, choose a batch, run it."""
+    def _choose(self) -> Choice[Job]:
+        """The next batch, taken out of its queue."""
         if self._some_are_done:
             self._some_are_done = False
             for job in self._queues.remove_done():
                 self._drop(job)
-        now_s = self._clock()
-        choice = next_batch(now_s, self._queues.waiting, self._limits, self.costs)
+        choice = next_batch(self._clock(), self._queues.waiting, self._share(), self.costs)
         if choice.dropped:
             self._queues.remove(choice.dropped)
             for job in choice.dropped:
@@ -193,61 +234,80 @@ class Scheduler:
         if choice.jobs:
             self._queues.take(choice.stage, choice.jobs)
         self._metrics.queued(self._queues.lengths)
-        if choice.jobs:
-            self._in_work = choice.jobs
-            self._run(choice.stage, choice.jobs)
-            self._in_work = ()
-        elif choice.wake_s is not None:
-            with self._wake:
-                if not self._inbox and not self._stopping:
-                    self._wake.wait(max(0.0, choice.wake_s - now_s))
+        return choice
 
-    def _run(self, stage: int, jobs: Sequence[Job]) -> None:
+    def _share(self) -> BatchLimits:
+        """A batch leaves work for the lanes that have none."""
+        idle = sum(not lane.jobs for lane in self._lanes)
+        if idle < 2:
+            return self._limits
+        share = max(1, math.ceil(len(self._queues) / idle))
+        return self._limits if share >= self._limits.max_batch else replace(self._limits, max_batch=share)
+
+    def _run(self, lane: "_Lane", stage: int, jobs: Sequence[Job]) -> None:
         """Compute a batch. One that fails is split until the guilty job is alone; only that one fails."""
         limit_s = stall_limit_s(self.costs.seconds(stage, len(jobs)), self._stall_s)
-        self.running = Running(stage, len(jobs), limit_s)
+        lane.running = Running(stage, len(jobs), limit_s)
         slots = [_slot(job) for job in jobs]
         started_s = self._clock()
         try:
             output = self._backend.run(stage, slots)
             words = judge(self._measure, stage, output.logits, [job.rule for job in jobs])
         except Exception as error:  # Whatever a runtime raises: the others of the batch must be answered.
-            self._failed(stage, jobs, error)
+            self._failed(lane, stage, jobs, error)
             return
         finally:
-            self.running = None
+            lane.running = None
         ended_s = self._clock()
-        self._metrics.batch(stage, len(jobs), ended_s - started_s)
-        self.costs.observe(stage, len(jobs), ended_s - started_s)
         staying = []
-        for row, (job, word) in enumerate(zip(jobs, words, strict=True)):
-            waited_s = max(0.0, started_s - job.queued_since_s)
-            job.times = JobTimes(job.times.queue_s + waited_s, (*job.times.stages_s, ended_s - started_s))
-            job.stages_run = stage
-            if self._stays(job, word):
-                staying.append(row)
-        self.costs.observe_stay(stage, len(jobs), len(staying))
+        with self._turn:
+            self._metrics.batch(stage, len(jobs), ended_s - started_s)
+            self.costs.observe(stage, len(jobs), ended_s - started_s)
+            for row, (job, word) in enumerate(zip(jobs, words, strict=True)):
+                waited_s = max(0.0, started_s - job.queued_since_s)
+                job.times = JobTimes(job.times.queue_s + waited_s, (*job.times.stages_s, ended_s - started_s))
+                job.stages_run = stage
+                if self._stays(job, word):
+                    staying.append(row)
+            self.costs.observe_stay(stage, len(jobs), len(staying))
         if staying:
-            output.keep(staying)
-        for row in staying:
-            self._queues.put(stage + 1, jobs[row], ended_s)
+            self._hand_on(stage, jobs, output, staying)
 
-    def _failed(self, stage: int, jobs: Sequence[Job], error: Exception) -> None:
+    def _hand_on(self, stage: int, jobs: Sequence[Job], output: StageOutput, staying: Sequence[int]) -> None:
+        """To the next stage's queue, once its input is in the slots."""
+        try:
+            output.keep(staying)
+        except Exception as error:  # A device without memory, say. What the slots hold now is unknown.
+            self._log.warning("state not kept", extra={"stage": stage, "error": f"{type(error).__name__}: {error}"})
+            with self._turn:
+                for row in staying:
+                    self._close(jobs[row], InferenceFailedError(f"what stage {stage} hands on could not be kept"))
+            return
+        now_s = self._clock()
+        with self._turn:
+            for row in staying:
+                self._queues.put(stage + 1, jobs[row], now_s)
+
+    def _failed(self, lane: "_Lane", stage: int, jobs: Sequence[Job], error: Exception) -> None:
         self._metrics.batch_failed(stage)
         self._log.warning(
             "batch failed", extra={"stage": stage, "images": len(jobs), "error": f"{type(error).__name__}: {error}"}
         )
         if len(jobs) == 1:
-            self._close(jobs[0], InferenceFailedError(f"stage {stage} could not be computed for this image"))
+            with self._turn:
+                self._close(jobs[0], InferenceFailedError(f"stage {stage} could not be computed for this image"))
             return
         middle = len(jobs) // 2
         for half in (jobs[:middle], jobs[middle:]):
-            still_wanted = [job for job in half if not job.done]
-            for job in half:
-                if job.done:
-                    self._drop(job)
+            still_wanted = []
+            with self._turn:
+                for job in half:
+                    if job.done:
+                        self._drop(job)
+                    else:
+                        still_wanted.append(job)
             if still_wanted:
-                self._run(stage, still_wanted)
+                self._run(lane, stage, still_wanted)
 
     def _stays(self, job: Job, word: Word) -> bool:
         """Answers one that leaves here, and lets go of one that was answered meanwhile."""
@@ -273,6 +333,14 @@ class Scheduler:
                 self._backend.release(slot)
         finally:
             job.close(outcome)
+
+
+@dataclass(eq=False)
+class _Lane:
+    """A batch's jobs from when they leave their queue until they are answered or in the next one."""
+
+    jobs: Sequence[Job] = ()
+    running: Running | None = None
 
 
 def _slot(job: Job) -> Slot:

@@ -1,6 +1,6 @@
 """Whether the engine still finishes its batches: a batch that takes many times its cost is one that never ends."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from service.types import Clock
@@ -33,21 +33,20 @@ def stall_limit_s(cost_s: float, least_s: float) -> float:
 class StallWatch:
     """Looks at what the engine runs, from another thread, several times a second."""
 
-    def __init__(self, running: Callable[[], Running | None], clock: Clock) -> None:
+    def __init__(self, running: Callable[[], Sequence[Running]], clock: Clock) -> None:
         self._running = running
         self._clock = clock
-        self._seen: Running | None = None
-        self._seen_for_s = 0.0
+        self._seen_for_s: dict[Running, float] = {}
         self._looked_s = clock()
 
     def look(self) -> str | None:
         """What is wrong, or None while all is well."""
-        now_s, running = self._clock(), self._running()
-        if running is None or running is not self._seen:
-            self._seen, self._seen_for_s = running, 0.0
-        else:
-            self._seen_for_s += min(now_s - self._looked_s, _LONGEST_LOOK_S)
+        now_s = self._clock()
+        passed_s = min(now_s - self._looked_s, _LONGEST_LOOK_S)
         self._looked_s = now_s
-        if running is None or self._seen_for_s <= running.limit_s:
-            return None
-        return f"{running} has not ended after {self._seen_for_s:.1f} s, the limit is {running.limit_s:.1f} s"
+        before = self._seen_for_s
+        self._seen_for_s = {batch: before[batch] + passed_s if batch in before else 0.0 for batch in self._running()}
+        for batch, seconds in self._seen_for_s.items():
+            if seconds > batch.limit_s:
+                return f"{batch} has not ended after {seconds:.1f} s, the limit is {batch.limit_s:.1f} s"
+        return None

@@ -49,7 +49,7 @@ def test_wishes_of_many_kinds_share_batches(tmp_path: Path) -> None:
     service = make_service(tmp_path, backend, profiles=small_profiles())
     with client_of(service) as client, ThreadPoolExecutor(9) as pool:
         first = pool.submit(client.post, "/classify", content=picture(EASY))
-        wait_until(lambda: service.scheduler.running is not None)
+        wait_until(lambda: service.scheduler.running != ())
         asked = [pool.submit(client.post, f"/classify?{query}", content=picture(HARD)) for query in wishes]
         wait_until(lambda: len(service.scheduler._inbox) == len(wishes))
         gate.set()
@@ -160,7 +160,7 @@ def test_a_client_that_leaves_costs_no_further_stage(tmp_path: Path) -> None:
         async with app.router.lifespan_context(app):
             await asyncio.to_thread(wait_until, lambda: service.scheduler.ready)
             request = asyncio.ensure_future(app(scope, receive, send))
-            await asyncio.to_thread(wait_until, lambda: service.scheduler.running is not None)
+            await asyncio.to_thread(wait_until, lambda: service.scheduler.running != ())
             gone.set()
             await request
             gate.set()

@@ -101,6 +101,7 @@ class FakeBackend:
 
     script: Script
     stages: int = 3
+    lanes: int = 1
     slots: int = 1024
     slot_bytes: int = 5000
     buckets: tuple[int, ...] = (1, 2, 4, 8, 1024)

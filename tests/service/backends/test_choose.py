@@ -48,6 +48,16 @@ def test_on_a_cpu_auto_takes_onnx_where_the_bundle_has_it_and_says_so(bundle: Bu
     assert chosen.why == "nothing else can compute this bundle here"
 
 
+@pytest.mark.parametrize(
+    ("cpus", "threads", "lanes", "found"),
+    [(1, 0, 0, 1), (4, 0, 0, 4), (4, 2, 0, 2), (4, 3, 0, 1), (2, 8, 0, 1), (4, 0, 2, 2), (4, 1, 7, 7)],
+)
+def test_on_a_cpu_onnx_has_a_lane_for_every_so_many_threads(
+    bundle: Bundle, cpus: int, threads: int, lanes: int, found: int
+) -> None:
+    assert open_backend(bundle, Wanted("onnx", "cpu", cpus, CAPACITY, "float32", threads, lanes)).backend.lanes == found
+
+
 def test_auto_computes_in_the_precision_that_was_asked_for(bundle: Bundle) -> None:
     half = open_backend(bundle, Wanted("auto", "cpu", 1, CAPACITY, "bfloat16")).backend
     whole = open_backend(bundle, Wanted("eager", "cpu", 1, CAPACITY)).backend
@@ -77,6 +87,7 @@ def test_a_device_that_no_backend_can_use_leaves_the_cpu_and_is_told(
         (Wanted("eager", "tensorrt", 1, CAPACITY), "--backend onnx"),
         (Wanted("cudagraph", "cpu", 1, CAPACITY), "needs a CUDA device"),
         (Wanted("onnx", "cpu", 1, CAPACITY, "bfloat16"), "DVT_PRECISION"),
+        (Wanted("eager", "cpu", 1, CAPACITY, lanes=2), "DVT_LANES"),
         (Wanted("onnx", "cpu", 1, Capacity(1, 1000, 1)), "DVT_STATE_BYTES"),
     ],
 )

@@ -21,8 +21,8 @@ from service.engine.batching import (
 from service.engine.costs import StageCosts
 
 NOW = 100.0
-# Seconds of a batch: stage 1 hardly gains by larger ones, stages 2 and 3 do.
-COSTS_S = ({1: 0.01, 3: 0.03}, {1: 0.04, 3: 0.06}, {1: 0.08, 2: 0.0805, 3: 0.12})
+# Seconds of a batch: stage 1 gains a little by larger ones, stages 2 and 3 do much; a fourth loses.
+COSTS_S = ({1: 0.0115, 3: 0.03}, {1: 0.04, 3: 0.06}, {1: 0.08, 2: 0.0805, 3: 0.12}, {1: 0.02, 3: 0.07})
 PASS_S = 0.21
 
 
@@ -97,8 +97,9 @@ AGING = [
 FULLER = [
     ("a full batch deeper in goes first", [several("abc", age_s=1), several("def"), []], 2, "def"),
     ("the deepest of the full ones", [several("abc", age_s=1), several("def"), several("ghi")], 3, "ghi"),
-    ("full ones fill up a small one deeper in", [several("abc"), [], [J("g", 1)]], 1, "abc"),
+    ("full is what others would only slow down", [[], [], [], several("xyz")], 4, "x"),
     ("nearly as good as full is good enough", [several("abc"), [J("f")], several("gh", age_s=1)], 3, "gh"),
+    ("full ones fill up a small one deeper in", [several("abc"), [], [J("g", 1)]], 1, "abc"),
     ("none is full: the most urgent", [several("ab"), [], [J("g", 1)]], 3, "g"),
     (
         "but not for long",
@@ -176,7 +177,7 @@ def test_who_needs_no_answer_any_more_is_dropped(
         ("then it goes", [[J("a", queued_s=0.5)], [], []], 1, "a", None),
         ("a full one goes at once", [several("abc"), [], []], 1, "abc", None),
         ("those further in do not wait", [[J("a", 1)], [J("b")], []], 2, "b", None),
-        ("no longer than its deadline allows", [[J("a", 0, 0.11)], [], []], 0, "", 0.1),
+        ("no longer than its deadline allows", [[J("a", 0, 0.1115)], [], []], 0, "", 0.1),
     ],
 )
 def test_a_delay_lets_the_first_stage_wait_for_fuller_batches(

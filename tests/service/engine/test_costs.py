@@ -28,7 +28,8 @@ def test_sizes_beyond_the_measured_ones_cost_in_proportion() -> None:
 
 def test_before_anything_was_measured_nothing_costs_anything_and_only_full_batches_are_worth_it() -> None:
     costs = StageCosts(2, 8)
-    assert (costs.seconds(2, 8), costs.pass_s, costs.work_s([5, 5]), costs.worth(1)) == (0.0, 0.0, 0.0, 8)
+    assert (costs.seconds(2, 8), costs.pass_s, costs.work_s([5, 5])) == (0.0, 0.0, 0.0)
+    assert (costs.worth(1), costs.most(1)) == (8, 8)
 
 
 def test_without_a_seed_the_first_batch_stands_for_all() -> None:
@@ -60,23 +61,27 @@ def test_a_clock_that_stands_still_measures_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "worth"),
+    ("seconds", "worth", "most"),
     [
-        ({1: 0.01, 2: 0.02, 4: 0.04, 8: 0.08}, 1),
-        ({1: 0.04, 2: 0.044, 4: 0.05, 8: 0.08}, 8),
-        ({1: 0.02, 2: 0.021, 4: 0.0404, 8: 0.08}, 4),
-        ({1: 0.05, 8: 0.05}, 8),
+        ({1: 0.01, 2: 0.02, 4: 0.04, 8: 0.08}, 1, 1),
+        ({1: 0.04, 2: 0.044, 4: 0.05, 8: 0.08}, 8, 8),
+        ({1: 0.02, 2: 0.021, 4: 0.0404, 8: 0.08}, 4, 8),
+        ({1: 0.05, 8: 0.05}, 8, 8),
+        ({1: 0.01, 2: 0.015, 4: 0.04, 8: 0.1}, 2, 2),
     ],
 )
-def test_a_batch_is_worth_its_time_when_larger_ones_are_hardly_better(seconds: dict[int, float], worth: int) -> None:
-    assert costs_of(seconds).worth(1) == worth
+def test_a_batch_is_worth_its_time_when_larger_ones_are_hardly_better_and_full_when_they_are_not(
+    seconds: dict[int, float], worth: int, most: int
+) -> None:
+    costs = costs_of(seconds)
+    assert (costs.worth(1), costs.most(1)) == (worth, most)
 
 
 def test_what_is_worth_it_follows_the_estimate() -> None:
     costs = costs_of({1: 0.01, 8: 0.08})
     for _ in range(64):
         costs.observe(1, 8, 0.04)
-    assert costs.worth(1) == 8
+    assert (costs.worth(1), costs.most(1)) == (8, 8)
 
 
 def test_work_counts_the_stages_to_come_by_how_many_stay() -> None:
@@ -93,4 +98,4 @@ def test_no_series_of_accidents_makes_a_cost_vanish_or_endless(batches: list[tup
     for images, seconds in batches:
         costs.observe(1, images, seconds)
         assert all(0 < costs.seconds(1, size) < 1e6 for size in range(1, 9))
-        assert 1 <= costs.worth(1) <= 8
+        assert 1 <= costs.worth(1) <= costs.most(1) <= 8

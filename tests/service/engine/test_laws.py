@@ -112,7 +112,7 @@ class Course:
 
     def step(self) -> None:
         if self.inside:
-            assert self.scheduler.take_in()
+            assert self.scheduler.await_work()
             self.scheduler.round()
 
     def finish(self) -> int:

@@ -1,4 +1,4 @@
-"""The one loop: each image answered exactly once, by the exit rule, whatever happens around it."""
+"""The loop: each image answered exactly once, by the exit rule, whatever happens around it."""
 
 import threading
 from collections import Counter
@@ -122,6 +122,73 @@ def test_nothing_is_handed_on_for_who_was_answered_within_the_batch() -> None:
     assert kept == [(1,), (0,)]
 
 
+def test_whose_state_cannot_be_kept_fails_alone() -> None:
+    made = bench(sure_at({1: 1, 2: 3}), start=False)
+    for number, kind in enumerate((1, 2)):
+        made.submit(number, kind)
+    run = made.backend.run
+
+    class Full(FakeOutput):
+        def keep(self, rows: Sequence[int]) -> None:
+            raise MemoryError("no room")
+
+    def fill(stage: int, slots: Sequence[Slot]) -> FakeOutput:
+        output = run(stage, slots)
+        return Full(output.logits, output.slots, output.held)
+
+    made.backend.run = fill  # type: ignore[method-assign]
+    made.scheduler.start()
+    made.wait()
+    assert made.answer(0).exit.number == 1
+    assert isinstance(made.outcome(1), InferenceFailedError)
+    assert made.scheduler.alive
+
+
+def test_lanes_compute_at_once_and_share_what_waits() -> None:
+    gate = threading.Event()
+    made = bench(sure_at({}), gate=gate, lanes=3, start=False)
+    for number in range(5):
+        made.submit(number, 1)
+    made.scheduler.start()
+    wait_until(lambda: len(made.scheduler.running) == 3)
+    gate.set()
+    made.wait()
+    assert sorted(len(kinds) for _, kinds in made.backend.batches) == [1, 2, 2]
+
+
+def test_a_lane_with_nothing_to_do_takes_what_another_hands_on() -> None:
+    gate = threading.Event()
+    made = bench(sure_at({3: 2}), gate=gate, gate_before=2, lanes=2, max_batch=2, start=False)
+    made.submit(0, 3)
+    made.submit(1, 3)
+    made.scheduler.start()
+    wait_until(lambda: [running.stage for running in made.scheduler.running] == [2, 2])
+    gate.set()
+    made.wait()
+
+
+def test_when_one_lane_breaks_all_end_and_everybody_is_answered() -> None:
+    gate = threading.Event()
+    made = bench(sure_at({7: 3}), gate=gate, lanes=2, max_batch=1, start=False)
+    release = made.backend.release
+
+    def broken(slot: Slot) -> None:
+        made.backend.release = release  # type: ignore[method-assign]
+        release(slot)
+        raise KeyError("bug")
+
+    made.backend.release = broken  # type: ignore[method-assign]
+    for number in range(6):
+        made.submit(number, 7 if number % 2 else 1)
+    made.scheduler.start()
+    wait_until(lambda: len(made.scheduler.running) == 2)
+    gate.set()
+    made.wait()
+    wait_until(lambda: not made.scheduler.alive)
+    assert made.scheduler.failure == "KeyError: 'bug'"
+    assert all(len(outcomes) == 1 for outcomes in made.outcomes.values())
+
+
 def test_every_rule_is_its_own_within_one_batch() -> None:
     """Thresholds, a least confidence, an exit at the latest, deadlines and priorities: mixed freely."""
     made = bench(lambda kind, stage: (0.5, 0.8, 0.95)[stage - 1], start=False)
@@ -149,7 +216,7 @@ def test_whoever_leaves_gives_back_its_place_before_the_next_batch_however_far_b
     gate = threading.Event()
     made = bench(sure_at({}), gate=gate, max_batch=1)
     jobs = [made.submit(number, number + 1) for number in range(20)]
-    wait_until(lambda: made.scheduler.running is not None)
+    wait_until(lambda: made.scheduler.running != ())
     for job in jobs[10:]:
         assert job.abandon()
     made.scheduler.notice_done()
@@ -314,11 +381,12 @@ def test_a_bug_in_the_loop_answers_everybody_and_is_seen() -> None:
     exit_of_kind=st.dictionaries(st.integers(0, 40), st.integers(1, 4)),
     poison=st.frozensets(st.integers(0, 40), max_size=3),
     max_batch=st.integers(1, 8),
+    lanes=st.integers(1, 3),
 )
 def test_every_job_is_answered_exactly_once_and_by_its_own_exit(
-    kinds: list[int], exit_of_kind: dict[int, int], poison: frozenset[int], max_batch: int
+    kinds: list[int], exit_of_kind: dict[int, int], poison: frozenset[int], max_batch: int, lanes: int
 ) -> None:
-    made = bench(sure_at(exit_of_kind), poison=poison, max_batch=max_batch)
+    made = bench(sure_at(exit_of_kind), poison=poison, max_batch=max_batch, lanes=lanes)
     for number, kind in enumerate(kinds):
         made.submit(number, kind)
     made.wait()

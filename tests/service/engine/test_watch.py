@@ -16,7 +16,7 @@ from tests.service.engine.benches import Bench
 class Watched:
     def __init__(self) -> None:
         self.now_s = 0.0
-        self.running: Running | None = None
+        self.running: tuple[Running, ...] = ()
         self.watch = StallWatch(lambda: self.running, lambda: self.now_s)
 
     def looks(self, times: int, every_s: float) -> list[str | None]:
@@ -34,7 +34,7 @@ def test_the_limit_is_a_multiple_of_the_cost_and_never_less_than_the_setting(cos
 
 def test_a_batch_beyond_its_limit_is_named() -> None:
     watched = Watched()
-    watched.running = Running(2, 8, limit_s=3.0)
+    watched.running = (Running(2, 8, limit_s=3.0),)
     found = watched.looks(9, every_s=0.5)
     assert found[:7] == [None] * 7
     assert found[7] == "stage 2 with 8 images has not ended after 3.5 s, the limit is 3.0 s"
@@ -44,31 +44,43 @@ def test_an_idle_engine_and_one_that_goes_from_batch_to_batch_are_well() -> None
     watched = Watched()
     assert watched.looks(50, every_s=0.5) == [None] * 50
     for _ in range(20):
-        watched.running = Running(1, 1, limit_s=1.0)
+        watched.running = (Running(1, 1, limit_s=1.0),)
         assert watched.looks(2, every_s=0.5) == [None] * 2
+
+
+def test_of_several_batches_the_one_that_stands_still_is_named() -> None:
+    watched = Watched()
+    stuck = Running(2, 8, limit_s=3.0)
+    found = []
+    for _ in range(5):
+        watched.running = (Running(1, 1, limit_s=1.0), stuck)
+        found += watched.looks(2, every_s=0.5)
+    assert found[:7] == [None] * 7
+    assert str(found[7]).startswith("stage 2 with 8 images has not ended after 3.5 s")
 
 
 def test_a_process_that_was_paused_for_hours_is_not_stuck() -> None:
     watched = Watched()
-    watched.running = Running(2, 8, limit_s=3.0)
+    watched.running = (Running(2, 8, limit_s=3.0),)
     assert watched.looks(1, every_s=0.5) == [None]
     assert watched.looks(1, every_s=7200.0) == [None]
-    watched.running = None
+    watched.running = ()
     assert watched.looks(1, every_s=0.5) == [None]
 
 
-def test_everybody_is_answered_when_the_engine_does_not_come_back() -> None:
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_everybody_is_answered_when_the_engine_does_not_come_back(lanes: int) -> None:
     gate = threading.Event()
-    made = Bench(FakeBackend(sure_at({}), gate=gate), max_batch=2)
-    for number in range(5):
+    made = Bench(FakeBackend(sure_at({}), gate=gate, lanes=lanes), max_batch=2)
+    for number in range(8):
         made.submit(number, 1)
     made.scheduler.start()
-    wait_until(lambda: made.scheduler.running is not None)
-    assert str(made.scheduler.running) == "stage 1 with 2 images"
+    wait_until(lambda: len(made.scheduler.running) == lanes)
+    assert [str(batch) for batch in made.scheduler.running] == ["stage 1 with 2 images"] * lanes
     made.scheduler.give_up("stuck")
-    assert [type(made.outcome(number)) for number in range(5)] == [NotReadyError] * 5
+    assert [type(made.outcome(number)) for number in range(8)] == [NotReadyError] * 8
     assert (made.scheduler.alive, made.scheduler.failure) == (False, "stuck")
-    late = made.submit(5, 1)
+    late = made.submit(8, 1)
     assert late.done
     # Should it come back after all, nobody is answered twice, and nothing stays behind.
     gate.set()
@@ -94,8 +106,8 @@ def test_the_limit_follows_the_measured_cost() -> None:
 
     class Telling(FakeBackend):
         def run(self, stage: int, slots: Sequence[Slot]) -> FakeOutput:
-            assert made.scheduler.running is not None
-            limits.append(made.scheduler.running.limit_s)
+            (running,) = made.scheduler.running
+            limits.append(running.limit_s)
             return super().run(stage, slots)
 
     made = Bench(Telling(sure_at({})), stall_s=1.0)
