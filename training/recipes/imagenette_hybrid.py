@@ -16,6 +16,7 @@ static twin: 27 minutes for 10 epochs, 93.6 % at 0.466 GMACs.
 from training.augment import AugmentConfig
 from training.losses import LossConfig
 from training.mix import MixConfig
+from training.optim import MuonConfig
 from training.recipe import Recipe
 from training.splits import SplitSizes
 from training.views import ViewConfig
@@ -27,7 +28,8 @@ RECIPE = Recipe(
     learning_rate=1e-3,
     warmup_epochs=1.0,
     weight_decay=0.1,
-    ema_decay=0.998,
+    ema_decay=0.99,
+    muon=MuonConfig(learning_rate=0.02, momentum=0.6, weight_decay=0.1),
     augment=AugmentConfig(mix=MixConfig(mixup_alpha=0.4)),
     loss=LossConfig(exit_weights=(1.0, 1.0, 1.0), label_smoothing=0.1, distill_from="last", distill_weight=0.3),
     views=ViewConfig(4, AugmentConfig(crop="resized", crop_scale=(0.4, 1.0), operations=1, magnitude=6.0)),
