@@ -36,7 +36,7 @@ HYBRID_STAGES = tuple(StageConfig(grid, HybridTokenizer(image_px=16 * grid)) for
 # The last stage is wide: what a hard image costs is what an easy one saves.
 MICRO_STAGES = (
     StageConfig(4, ConvTokenizer(32, (ConvStep(32, 2, 1), ConvStep(64, 2, 1), ConvStep(128, 2, 1)))),
-    StageConfig(6, ConvTokenizer(32, (ConvStep(64, 2, 1), ConvStep(128, 3, 1)))),
+    StageConfig(8, ConvTokenizer(32, (ConvStep(64, 2, 1), ConvStep(128, 2, 1)))),
     StageConfig(8, ConvTokenizer(32, (ConvStep(32, 1), ConvStep(96, 2, 2), ConvStep(160, 2, 2)))),
 )
 

@@ -119,7 +119,7 @@ def test_an_unknown_architecture_is_refused_with_those_that_are_known() -> None:
         (("backbone", "depth"), 0, "depth is 0, it must be at least 1"),
         (("backbone", "position"), "rotary", "expected one of 'sinusoid', 'learned'"),
         (("stages",), [], "a cascade needs at least one stage"),
-        (("stages", 1, "grid"), 7, "stage 2: its tokenizer makes a 6x6 grid, not 7"),
+        (("stages", 1, "grid"), 7, "stage 2: its tokenizer makes a 8x8 grid, not 7"),
         (("stages", 0, "tokenizer", "kind"), "wavelet", r"stages\[0\].tokenizer.kind is 'wavelet', expected one of"),
         (("stages", 0, "tokenizer", "steps", 0, "stride"), 0, "stride is 0, it must be at least 1"),
         (("stages", 0, "tokenizer", "steps", 0, "residuals"), -1, "residuals is -1, it must be at least 0"),
