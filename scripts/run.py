@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 HOST = "127.0.0.1"
 SHIPPED_BUNDLE = "checkpoints/imagenette-hybrid"
-SAMPLES = ("samples/church.jpg", "samples/parachute.jpg")
+SAMPLES = ("samples/church.jpg", "samples/garbage_truck.jpg")
 START_SECONDS = 60.0
 # A closed terminal is a stop like any other.
 FORWARDED = {signal.SIGINT: signal.SIGINT, signal.SIGTERM: signal.SIGTERM, signal.SIGHUP: signal.SIGTERM}
