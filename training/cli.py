@@ -36,6 +36,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
         choices=("auto", "fp32", "bf16"),
         help="of products; auto, the default of all recipes, is bf16 where the device is quicker with it",
     )
+    parser.add_argument("--no-muon", action="store_true", help="AdamW for the matrices too, where the recipe has Muon")
     parser.add_argument("--no-augmentation", action="store_true", help="train on the images as evaluation sees them")
     parser.add_argument("--limit", type=positive, metavar="N", help="use about N images only, for a quick try")
     parser.add_argument("--threads", type=positive, metavar="N", help="CPU threads of torch (default: all cores)")
@@ -68,6 +69,8 @@ def _train(args: argparse.Namespace) -> int:
         given = {name: getattr(args, name) for name in OVERRIDES if getattr(args, name) is not None}
         if args.no_augmentation:
             given["augment"] = NO_AUGMENTATION
+        if args.no_muon:
+            given["muon"] = None
         recipe = dataclasses.replace(named.recipe, **given)
         if args.threads is not None:
             torch.set_num_threads(args.threads)

@@ -188,7 +188,7 @@ def test_eval_prints_one_json_object_and_nothing_else(tiny: TinyBundle, capsys: 
     answer = json.loads(capsys.readouterr().out)
     assert list(answer) == ["n", "exits", "profile", "top1", "mean_gmacs", "exit_shares"]
     assert [list(each) for each in answer["exits"]] == [["grid", "top1", "gmacs"]] * 3
-    assert [each["grid"] for each in answer["exits"]] == [4, 6, 8]
+    assert [each["grid"] for each in answer["exits"]] == [4, 8, 8]
     assert (answer["n"], answer["profile"]) == (30, "full")
     assert 0 <= answer["top1"] <= 1
 
