@@ -82,6 +82,7 @@ def test_the_engine_computes_only_who_stays_in_fuller_batches(
 
     # By the real clock these tiny stages take no longer than a hiccup, which would make small batches right.
     monkeypatch.setattr(backend, "run", run)
+    monkeypatch.setattr(backend, "lanes", 1)  # Two would share what waits, by who comes first.
     ran = run_engine(bundle, backend, work, batch=4, in_flight=13, clock=lambda: now_s)
     assert (ran.images, images(ran)) == (13, [13, 4, 2])
     assert batches(ran) == [4, 1, 1]
