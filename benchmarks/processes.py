@@ -2,6 +2,7 @@
 
 import http.client
 import os
+import signal
 import socket
 import subprocess
 import tempfile
@@ -57,16 +58,18 @@ def free_port() -> int:
 def running(command: ServerCommand) -> Iterator[Running]:
     """The server, ready; ended with all its children on the way out. Raises `ServerError`."""
     with tempfile.TemporaryFile() as output:
-        process = subprocess.Popen(
-            command.arguments,
-            cwd=ROOT,
-            env={**os.environ, **command.environment},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        process = None
         try:
+            with _uninterrupted():
+                process = subprocess.Popen(
+                    command.arguments,
+                    cwd=ROOT,
+                    env={**os.environ, **command.environment},
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
             _await_ready(process, command)
             yield Running(command.port, process.pid)
             if process.poll() is not None:
@@ -77,7 +80,25 @@ def running(command: ServerCommand) -> Iterator[Running]:
             words = output.read().decode(errors="replace").strip()
             raise ServerError(f"{error}: {' '.join(command.arguments)}\n{words}") from None
         finally:
-            end(process)
+            if process is not None:
+                end(process)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Signals that end us wait until this is over: between a process's start and our hold on it, it would live on."""
+    arrived: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, _: arrived.append(number))
+        for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for interruption in arrived:
+            signal.raise_signal(interruption)
 
 
 def _await_ready(process: "subprocess.Popen[bytes]", command: ServerCommand) -> None:

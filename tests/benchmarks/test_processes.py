@@ -82,6 +82,22 @@ def test_a_server_that_ends_while_it_is_measured_is_an_error() -> None:
         psutil.Process(server.pid).wait(10)
 
 
+def test_a_server_is_ended_also_when_the_signal_comes_while_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+
+    class Interrupted(subprocess.Popen[bytes]):
+        def __init__(self, *arguments: object, **options: object) -> None:
+            super().__init__(*arguments, **options)  # type: ignore[call-overload]  # passed on as they came
+            started.append(self)
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    command = ServerCommand((sys.executable, "-c", "import time; time.sleep(300)"), free_port(), {})
+    with pytest.raises(KeyboardInterrupt), running(command):
+        pass
+    assert [process.poll() is None for process in started] == [False]
+
+
 def test_no_server_outlives_a_measurement_that_is_ended(tmp_path: Path) -> None:
     bundle = write_tiny_bundle(tmp_path / "tiny", tiny_config(2))
     command = [sys.executable, "dvt.py", "bench", "load", str(bundle.path), "--seconds", "300"]
