@@ -94,10 +94,7 @@ def _decisions(args: argparse.Namespace) -> None:
     capacity = Capacity(args.batch, _STATE_BYTES, args.batch)
 
     def opened(way: Way) -> tuple[Way, StageBackend]:
-        assert way.backend in ("onnx", "eager")
-        wanted = Wanted(
-            "onnx" if way.backend == "onnx" else "eager", "cpu", args.threads, capacity, way.precision, lanes=1
-        )
+        wanted = Wanted(way.backend, "cpu", args.threads, capacity, way.precision, lanes=1)
         return way, open_backend(bundle, wanted).backend
 
     sizes = sorted({1, 2, 3, args.batch})

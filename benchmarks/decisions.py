@@ -19,13 +19,14 @@ from models.bundle import Bundle
 from models.preprocess import Pixels
 from models.profiles import Profiles
 from service.backends.base import Precision, StageBackend
+from service.backends.choose import Named
 
 
 @dataclass(frozen=True)
 class Way:
     """A backend at one batch size; what is left over at the end makes a smaller batch."""
 
-    backend: str
+    backend: Named
     precision: Precision
     batch: int
 

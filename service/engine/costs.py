@@ -1,7 +1,7 @@
 """What a stage costs: seconds of stage k at batch size b, seeded by the warm-up, then a running estimate.
 
 The schedule asks it whether a job can still meet its deadline and whether a fuller batch would be worth waiting for;
-admission asks it when a place will be free. Written by the engine's thread, read by any: every value is one float.
+admission asks it when a place will be free. Written by the lanes in turn, read by any thread: every value is one float.
 """
 
 from bisect import bisect_left

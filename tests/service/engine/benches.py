@@ -11,7 +11,7 @@ from service.engine.job import Job, Outcome
 from service.engine.scheduler import Scheduler
 from service.metrics import Metrics
 from service.types import Answer, ExitRule
-from tests.service.cascades import SIZE_PX, FakeBackend, quiet_log, wait_until
+from tests.service.cascades import SIZE_PX, FakeBackend, Script, quiet_log, wait_until
 
 
 @dataclass
@@ -71,3 +71,16 @@ class Bench:
         outcome = self.outcome(number)
         assert isinstance(outcome, Answer)
         return outcome
+
+
+# Those that `bench` made in the present test, for `conftest.every_engine_ends_empty`.
+made_in_this_test: list[Bench] = []
+
+
+def bench(script: Script, *, max_batch: int = 8, delay_s: float = 0.0, start: bool = True, **backend: object) -> Bench:
+    """One whose engine is stopped and looked over when the test is done."""
+    made = Bench(FakeBackend(script, **backend), max_batch, delay_s)  # type: ignore[arg-type]  # passed on as they came
+    if start:
+        made.scheduler.start()
+    made_in_this_test.append(made)
+    return made

@@ -2,7 +2,7 @@
 
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -14,32 +14,10 @@ from service.engine.exits import deadline_outcome
 from service.engine.job import Job
 from service.errors import DeadlineExceededError, InferenceFailedError, NotReadyError, ServiceError
 from service.types import Answer, ExitRule, Thresholds
-from tests.service.cascades import SIZE_PX, FakeBackend, FakeOutput, Script, sure_at, wait_until
-from tests.service.engine.benches import Bench
+from tests.service.cascades import SIZE_PX, FakeOutput, sure_at, wait_until
+from tests.service.engine.benches import bench
 
 NAN = float("nan")
-
-
-benches: list[Bench] = []
-
-
-def bench(script: Script, *, max_batch: int = 8, delay_s: float = 0.0, start: bool = True, **backend: object) -> Bench:
-    made = Bench(FakeBackend(script, **backend), max_batch, delay_s)  # type: ignore[arg-type]  # passed on as they came
-    if start:
-        made.scheduler.start()
-    benches.append(made)
-    return made
-
-
-@pytest.fixture(autouse=True)
-def every_engine_ends_empty() -> Iterator[None]:
-    yield
-    while benches:
-        made = benches.pop()
-        made.scheduler.stop()
-        assert made.backend.held == {}, "a slot was never released"
-        assert all(len(outcomes) <= 1 for outcomes in made.outcomes.values()), "a job was answered twice"
-        assert all(made.released[number] == 1 for number in made.outcomes), "a job was not released exactly once"
 
 
 def test_an_image_leaves_at_the_first_exit_that_is_confident_enough() -> None:
@@ -142,51 +120,6 @@ def test_whose_state_cannot_be_kept_fails_alone() -> None:
     assert made.answer(0).exit.number == 1
     assert isinstance(made.outcome(1), InferenceFailedError)
     assert made.scheduler.alive
-
-
-def test_lanes_compute_at_once_and_share_what_waits() -> None:
-    gate = threading.Event()
-    made = bench(sure_at({}), gate=gate, lanes=3, start=False)
-    for number in range(5):
-        made.submit(number, 1)
-    made.scheduler.start()
-    wait_until(lambda: len(made.scheduler.running) == 3)
-    gate.set()
-    made.wait()
-    assert sorted(len(kinds) for _, kinds in made.backend.batches) == [1, 2, 2]
-
-
-def test_a_lane_with_nothing_to_do_takes_what_another_hands_on() -> None:
-    gate = threading.Event()
-    made = bench(sure_at({3: 2}), gate=gate, gate_before=2, lanes=2, max_batch=2, start=False)
-    made.submit(0, 3)
-    made.submit(1, 3)
-    made.scheduler.start()
-    wait_until(lambda: [running.stage for running in made.scheduler.running] == [2, 2])
-    gate.set()
-    made.wait()
-
-
-def test_when_one_lane_breaks_all_end_and_everybody_is_answered() -> None:
-    gate = threading.Event()
-    made = bench(sure_at({7: 3}), gate=gate, lanes=2, max_batch=1, start=False)
-    release = made.backend.release
-
-    def broken(slot: Slot) -> None:
-        made.backend.release = release  # type: ignore[method-assign]
-        release(slot)
-        raise KeyError("bug")
-
-    made.backend.release = broken  # type: ignore[method-assign]
-    for number in range(6):
-        made.submit(number, 7 if number % 2 else 1)
-    made.scheduler.start()
-    wait_until(lambda: len(made.scheduler.running) == 2)
-    gate.set()
-    made.wait()
-    wait_until(lambda: not made.scheduler.alive)
-    assert made.scheduler.failure == "KeyError: 'bug'"
-    assert all(len(outcomes) == 1 for outcomes in made.outcomes.values())
 
 
 def test_every_rule_is_its_own_within_one_batch() -> None:
