@@ -62,23 +62,16 @@ class Metrics:
         self._ready = Gauge("dvt_ready", "1 while the service takes work.", registry=registry)
         info = Gauge("dvt_model_info", "1, for the model that is served.", ("model", "sha256"), registry=registry)
         info.labels(model, weights_sha256).set(1)
-        self._preset(exits)
-        # Looked up once: the engine's thread counts every batch.
-        stages = [str(stage) for stage in range(1, exits + 1)]
-        self._by_stage = [(self._batch.labels(stage), self._stage.labels(stage)) for stage in stages]
-        self._queued_by_stage = [self._queued.labels(stage) for stage in stages]
-
-    def _preset(self, exits: int) -> None:
-        """Series exist from the start: a rate over a series that just appeared misses its first events."""
-        for number in map(str, range(1, exits + 1)):
+        # Series exist from the start: a rate over a series that just appeared misses its first events. And what every
+        # image or batch counts is looked up once.
+        numbers = [str(number) for number in range(1, exits + 1)]
+        self._by_stage = [(self._batch.labels(number), self._stage.labels(number)) for number in numbers]
+        self._queued_by_stage = [self._queued.labels(number) for number in numbers]
+        self._latency_by_exit = [self._latency.labels(number) for number in numbers]
+        self._by_phase = {phase: self._phase.labels(phase) for phase in PHASES}
+        for number in numbers:
             self._exits.labels(number, "confident")
-            self._latency.labels(number)
-            self._stage.labels(number)
-            self._batch.labels(number)
             self._failures.labels(number)
-            self._queued.labels(number)
-        for phase in PHASES:
-            self._phase.labels(phase)
         for kind in kinds():
             self._refusals.labels(kind.code)
 
@@ -93,14 +86,14 @@ class Metrics:
 
     def answered(self, exit_number: int, reason: ExitReason, latency_s: float) -> None:
         self._exits.labels(str(exit_number), reason).inc()
-        self._latency.labels(str(exit_number)).observe(latency_s)
+        self._latency_by_exit[exit_number - 1].observe(latency_s)
 
     def gmacs(self, spent: float, full: float) -> None:
         self._spent.inc(spent)
         self._saved.inc(max(0.0, full - spent))
 
     def phase(self, name: str, seconds: float) -> None:
-        self._phase.labels(name).observe(seconds)
+        self._by_phase[name].observe(seconds)
 
     def batch(self, stage: int, images: int, seconds: float) -> None:
         sizes, times = self._by_stage[stage - 1]

@@ -3,15 +3,16 @@
 import asyncio
 import secrets
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import Response
+from pydantic import ValidationError
 
 from service.api.body import BodyLimits, images_of, read_body
-from service.api.deps import Service, ServiceDep, check_engine
-from service.api.handlers import problem_of, problem_response, request_id_of
+from service.api.deps import Service, check_engine, service_of
+from service.api.handlers import invalid_parameter, problem_of, problem_response, request_id_of
 from service.api.schemas import (
     BudgetRef,
     ClassifyQuery,
@@ -24,6 +25,7 @@ from service.api.schemas import (
     Prediction,
     Timing,
     problems,
+    query_parameters,
 )
 from service.api.tickets import Finished, Order, finish_all, until_gone
 from service.engine.budget import BudgetRequest, Resolved, confidence_rule
@@ -67,15 +69,16 @@ _BODY: dict[str, Any] = {
     "/classify",
     response_model=ClassifyResponse,
     responses=problems(400, 401, 403, 408, 413, 415, 422, 500, 503, 504),
-    openapi_extra={"requestBody": _BODY},
+    openapi_extra={"parameters": query_parameters(ClassifyQuery), "requestBody": _BODY},
     summary="Classify images",
 )
-async def classify(request: Request, query: Annotated[ClassifyQuery, Query()], service: ServiceDep) -> Response:
+async def classify(request: Request) -> Response:
     """Images as a multipart field `image` (repeatable), as a raw body, or as base64 in JSON.
 
     200 if any image succeeded, with each failed one's problem document in its place; else the status of the error.
     """
-    order = read_order(service, query, request.scope["dvt.arrived_s"])
+    service = service_of(request)
+    order = read_order(service, read_query(request), request.scope["dvt.arrived_s"])
     check_engine(service)
     with service.admission.request(), service.admission.body() as take:
         limits = _body_limits(service)
@@ -93,6 +96,14 @@ async def classify(request: Request, query: Annotated[ClassifyQuery, Query()], s
         for one in finished
     ]
     return _response(service, order, request_id_of(request), results)
+
+
+def read_query(request: Request) -> ClassifyQuery:
+    """The parameters, or `InvalidParameterError`. By hand: FastAPI takes 0.3 ms to do it between two images' stages."""
+    try:
+        return ClassifyQuery.model_validate(dict(request.query_params))
+    except ValidationError as error:
+        raise invalid_parameter(dict(error.errors()[0])) from error
 
 
 def read_order(service: Service, query: ClassifyQuery, arrived_s: float) -> Order:

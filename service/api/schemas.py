@@ -212,3 +212,18 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
         status: {"description": "A problem document (RFC 9457).", "content": {PROBLEM_JSON: {"schema": schema}}}
         for status in statuses
     }
+
+
+def query_parameters(model: type[BaseModel]) -> list[dict[str, Any]]:
+    """A model's fields as parameters of a query, for /docs."""
+    schema = model.model_json_schema()
+    return [
+        {
+            "name": name,
+            "in": "query",
+            "required": name in schema.get("required", ()),
+            "description": field.get("description", ""),
+            "schema": field,
+        }
+        for name, field in schema["properties"].items()
+    ]
