@@ -40,6 +40,10 @@ class State:
     features: Tensor | None
     relations: Tensor | None
 
+    def detached(self) -> "State":
+        """The same values, through which no gradient flows."""
+        return State(*(part if part is None else part.detach() for part in (self.features, self.relations)))
+
 
 @dataclass(frozen=True)
 class StageOutput:
@@ -158,19 +162,24 @@ class DVT(nn.Module):
         output: StageOutput = self.stages[k](self.view(k, images), state)
         return output
 
-    def forward_views(self, views: Sequence[Tensor]) -> list[Tensor]:
-        """Logits (B, classes) of every exit, from one view a stage."""
+    def views(self, images: Tensor) -> list[Tensor]:
+        """What each stage's tokeniser takes."""
+        return [self.view(k, images) for k in range(len(self.stages))]
+
+    def forward_views(self, views: Sequence[Tensor], *, joint: bool = True) -> list[Tensor]:
+        """Logits (B, classes) of every exit, from one view a stage. Unless `joint`, an exit's gradient ends at what its
+        stage is handed."""
         all_logits: list[Tensor] = []
         state: State | None = None
         for stage, view in zip(self.stages, views, strict=True):
             output: StageOutput = stage(view, state)
             all_logits.append(output.logits)
-            state = output.state
+            state = output.state if joint or output.state is None else output.state.detached()
         return all_logits
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Logits (B, classes) of every exit."""
-        return self.forward_views([self.view(k, images) for k in range(len(self.stages))])
+        return self.forward_views(self.views(images))
 
 
 def _build_tokenizer(config: Tokenizer, dim: int, eps: float) -> nn.Module:

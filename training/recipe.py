@@ -26,6 +26,8 @@ class Recipe:
     `train_px`: side that training images are decoded to, when crops are to be cut from more than evaluation sees.
     `held_out`: training images kept for search and certify; None is a default in proportion to the data.
     `reuse`: what a stage takes from the one before.
+    `joint`: an exit's loss also trains the stages before its own, as in the paper; else each stage learns for its own
+    exit, and takes what it is handed as it is.
     `precision`: of products; "auto" is bf16 where the device is quicker with it. Weights stay fp32.
     """
 
@@ -46,6 +48,7 @@ class Recipe:
     held_out: SplitSizes | None = None
     seed: int = 0
     reuse: Reuse = "both"
+    joint: bool = True
     precision: Precision = "auto"
 
     def config(self, labels: tuple[str, ...]) -> DVTConfig:

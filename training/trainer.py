@@ -59,12 +59,14 @@ class RunFiles:
 class _Cascade(nn.Module):
     """`DVT` with the one `forward` that DistributedDataParallel hooks into, for pixels and for views."""
 
-    def __init__(self, model: DVT) -> None:
+    def __init__(self, model: DVT, *, joint: bool) -> None:
         super().__init__()
         self.model = model
+        self.joint = joint
 
     def forward(self, inputs: Tensor | list[Tensor]) -> list[Tensor]:
-        return self.model(inputs) if isinstance(inputs, Tensor) else self.model.forward_views(inputs)
+        views = self.model.views(inputs) if isinstance(inputs, Tensor) else inputs
+        return self.model.forward_views(views, joint=self.joint)
 
 
 class Trainer:
@@ -181,7 +183,7 @@ class Trainer:
         return torch.autocast(self._device.type, torch.bfloat16, enabled=enabled)
 
     def _build_forward(self) -> Callable[[Tensor | list[Tensor]], list[Tensor]]:
-        cascade: nn.Module = _Cascade(self._model)
+        cascade: nn.Module = _Cascade(self._model, joint=self._recipe.joint)
         if self._world.size > 1:
             cascade = DistributedDataParallel(cascade)
         if self._device.type == "cuda":

@@ -153,6 +153,19 @@ def test_every_weight_learns(config: DVTConfig) -> None:
     assert {name for name in still if not name.startswith(unread)} == set()
 
 
+@any_cascade
+def test_unless_joint_an_exit_teaches_its_own_stage_alone(config: DVTConfig) -> None:
+    model, images = small_cascade(config), pixels(2)
+    apart = model.forward_views(model.views(images), joint=False)
+    for logits, together in zip(apart, model(images), strict=True):
+        assert torch.equal(logits, together)
+    torch.autograd.backward(apart[-1].square().sum())
+    own = f"stages.{config.exits - 1}.", "stem."
+    learn = {name for name, weight in model.named_parameters() if weight.grad is not None}
+    assert learn
+    assert all(name.startswith(own) for name in learn)
+
+
 def test_fixed_positions_are_the_transformers_and_do_not_learn() -> None:
     model = small_cascade(small_config(T2T_STAGES, position="sinusoid"))
     positions = model.stages[1].pos_embed

@@ -19,6 +19,7 @@ RECIPE = Recipe(
     ema_decay=0.99,
     muon=MuonConfig(learning_rate=0.1, momentum=0.6, weight_decay=0.1),
     augment=AugmentConfig(crop="shift", shift_px=4),
-    loss=LossConfig(exit_weights=(0.5, 0.5, 1.0), label_smoothing=0.1, distill_from="last", distill_weight=0.3),
+    loss=LossConfig(label_smoothing=0.1, distill_from="last", distill_weight=0.3),
     held_out=SplitSizes(search=2500, certify=2500),
+    joint=False,
 )
