@@ -29,6 +29,9 @@ COMMANDS = (
     Command("serve", "Serve", "service.cli", "answer POST /classify with a bundle"),
     Command("train", "Make a bundle", "training.cli", "train a recipe on a tree of images, write a bundle"),
     Command("profile", "Make a bundle", "training.cli", "find thresholds, write the frontier and the named profiles"),
+    Command(
+        "certify", "Make a bundle", "training.cli_certify", "prove on held-out images how much leaving early harms"
+    ),
     Command("eval", "Make a bundle", "training.cli", "measure accuracy and GMACs of a bundle on images"),
     Command("convert", "Make a bundle", "models.cli", "turn a published checkpoint (*.pth.tar) into a bundle"),
     Command("export", "Make a bundle", "models.cli", "add one ONNX graph a stage to a bundle, checked against PyTorch"),
@@ -42,6 +45,7 @@ EXTRA_OF = {
     "onnxscript": "bench",
     "matplotlib": "train",
     "rich": "train",
+    "scipy": "train",
     "pymoo": "genetic",
     "onnxruntime": "cpu",
     "psutil": "bench",

@@ -4,6 +4,7 @@ GMACs are multiply-accumulates of one image in units of 1e9, cumulative (leaving
 """
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from models import strict_json
 from models.policy import Measure
@@ -15,6 +16,11 @@ VERSION = strict_json.Version(SCHEMA_VERSION, "run `dvt profile` of this version
 ROUNDING = 1e-6
 
 PROFILE_NAMES = ("fast", "balanced", "accurate", "full")
+
+Risk = Literal["disagreement", "accuracy_drop"]
+"""What leaving early may cost: another label than the last exit's; a wrong label where the last exit's is right."""
+
+RISKS: tuple[Risk, ...] = get_args(Risk)
 
 
 @dataclass(frozen=True)
@@ -61,10 +67,65 @@ class Split:
 
 
 @dataclass(frozen=True)
+class Claim:
+    """That the risk is at most `epsilon` (0..1, neither of them)."""
+
+    risk: Risk
+    epsilon: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.epsilon < 1:
+            raise ValueError(f"epsilon is {self.epsilon}, it must lie between 0 and 1")
+
+
+@dataclass(frozen=True)
+class ClaimGrid:
+    """What is to be certified, fixed before the certify split is looked at.
+
+    Whatever of it is certified holds together, but for a chance of `delta`: each claim has an equal part of it.
+    """
+
+    delta: float
+    claims: tuple[Claim, ...]
+
+    def __post_init__(self) -> None:
+        if not 0 < self.delta < 1 or not self.claims:
+            raise ValueError(
+                f"delta is {self.delta} for {len(self.claims)} claims: it must lie in 0..1, claims be some"
+            )
+
+    @property
+    def claim_delta(self) -> float:
+        """The chance that one certified claim is wrong."""
+        return self.delta / len(self.claims)
+
+
+DEFAULT_CLAIMS = ClaimGrid(0.1, tuple(Claim(risk, epsilon) for risk in RISKS for epsilon in (0.005, 0.01, 0.02, 0.05)))
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """With probability 1 - `delta` over the draw of `split`, leaving by `point` has the risk that is claimed.
+
+    `harmed` of the split's images showed the harm. It holds for images drawn as those were, computed by `backend` in
+    `precision`.
+    """
+
+    claim: Claim
+    delta: float
+    point: OperatingPoint
+    split: Split
+    harmed: int
+    backend: str
+    precision: str
+
+
+@dataclass(frozen=True)
 class Profiles:
     """All that is known about leaving early with one set of weights.
 
-    `static_gmacs` is the cost of the static twin, the last stage alone without reuse, where it is known.
+    `static_gmacs` is the cost of the static twin, the last stage alone without reuse, where it is known. `claims` are
+    what `dvt certify` tries to prove, `certificates` what it could.
     Raises `ValueError` where vectors do not have one entry an exit (but the last, for thresholds), a named profile
     is missing, or a number lies outside its range.
     """
@@ -78,13 +139,16 @@ class Profiles:
     named: dict[str, OperatingPoint]
     schema_version: int = SCHEMA_VERSION
     static_gmacs: float | None = None
+    claims: ClaimGrid | None = None
+    certificates: tuple[Certificate, ...] = ()
 
     def __post_init__(self) -> None:
         VERSION.check(self.schema_version)
         missing = [name for name in PROFILE_NAMES if name not in self.named]
         if missing:
             raise ValueError(f"named lacks {', '.join(missing)}")
-        for point in (*self.frontier, *self.named.values()):
+        certified = (certificate.point for certificate in self.certificates)
+        for point in (*self.frontier, *self.named.values(), *certified):
             check_thresholds(point.thresholds, len(self.exits))
             if point.exit_shares is not None and len(point.exit_shares) != len(self.exits):
                 raise ValueError(f"exit_shares has {len(point.exit_shares)} entries for {len(self.exits)} exits")

@@ -24,7 +24,7 @@ def add_eval(parser: argparse.ArgumentParser) -> None:
         "Measure a bundle on the images of PATH/test or PATH/val: each exit alone, and the cascade under a profile, "
         "run stage by stage."
     )
-    _add_common(parser)
+    add_common(parser)
     parser.add_argument("--profile", metavar="NAME", help="fast, balanced (default), accurate or full")
     parser.add_argument("--json", action="store_true", help="print one JSON object, fractions 0..1")
     parser.add_argument("--limit", type=positive, metavar="N", help="use N images only, evenly spread over the classes")
@@ -36,7 +36,7 @@ def add_profile(parser: argparse.ArgumentParser) -> None:
         "Find temperatures and thresholds on the images that were held out for it, measure them on PATH/test or "
         "PATH/val, and write profiles.json into the bundle."
     )
-    _add_common(parser)
+    add_common(parser)
     parser.add_argument("--confidence", choices=MEASURES, default=MEASURES[0], help="what a threshold is on")
     parser.add_argument(
         "--rule",
@@ -50,7 +50,7 @@ def add_profile(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_profile)
 
 
-def _add_common(parser: argparse.ArgumentParser) -> None:
+def add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder of the bundle")
     parser.add_argument("--data", type=Path, required=True, metavar="PATH", help="folder with train/ and test/ or val/")
     parser.add_argument("--batch", type=positive, default=64, metavar="N", help="images at a time (default: 64)")
@@ -73,13 +73,13 @@ def _eval(args: argparse.Namespace) -> int:
                 limit=args.limit,
                 progress=progress.update,
             )
-        _name_unreadable(done.unreadable)
+        name_unreadable(done.unreadable)
         if args.json:
             sys.stdout.write(done.evaluation.to_json())
         else:
-            _show(_evaluation_tables(done.evaluation))
+            show(_evaluation_tables(done.evaluation))
 
-    return _answering("dvt eval", run)
+    return answering("dvt eval", run)
 
 
 def _profile(args: argparse.Namespace) -> int:
@@ -101,47 +101,47 @@ def _profile(args: argparse.Namespace) -> int:
                 batch=args.batch,
                 progress=progress.update,
             )
-        _name_unreadable(done.unreadable)
+        name_unreadable(done.unreadable)
         if done.report_differs:
-            _say("note: the report images are not those that the bundle recorded; profiles.json names the ones used")
-        _show(_profile_tables(done))
-        _say(f"wrote {args.bundle / 'profiles.json'}")
+            say("note: the report images are not those that the bundle recorded; profiles.json names the ones used")
+        show(_profile_tables(done))
+        say(f"wrote {args.bundle / 'profiles.json'}")
         if args.plot is not None:
             twin = read_bundle(args.twin).profiles if args.twin is not None else None
             plot_frontier(done.profiles, args.bundle.resolve().name, args.plot, twin)
-            _say(f"wrote {args.plot}")
+            say(f"wrote {args.plot}")
 
-    return _answering("dvt profile", run)
+    return answering("dvt profile", run)
 
 
-def _answering(command: str, run: Callable[[], None]) -> int:
+def answering(command: str, run: Callable[[], None]) -> int:
     """Exit code of `run`: what the caller can mend is one line on standard error and code 2."""
     try:
         run()
     except (ValueError, OSError) as error:
-        _say(f"{command}: {error}")
+        say(f"{command}: {error}")
         return 2
     return 0
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
     sys.stderr.write(f"{line}\n")
 
 
-def _show(tables: "Sequence[Table]") -> None:
+def show(tables: "Sequence[Table]") -> None:
     from models.tables import write_tables
 
     write_tables(tables, sys.stderr)
 
 
-def _name_unreadable(unreadable: "Sequence[Unreadable]") -> None:
+def name_unreadable(unreadable: "Sequence[Unreadable]") -> None:
     if not unreadable:
         return
-    _say(f"{len(unreadable)} image{'s' if len(unreadable) > 1 else ''} could not be read and were left out:")
+    say(f"{len(unreadable)} image{'s' if len(unreadable) > 1 else ''} could not be read and were left out:")
     for each in unreadable[:NAMED_UNREADABLE]:
-        _say(f"  {each.path}: {each.reason}")
+        say(f"  {each.path}: {each.reason}")
     if len(unreadable) > NAMED_UNREADABLE:
-        _say(f"  and {len(unreadable) - NAMED_UNREADABLE} more")
+        say(f"  and {len(unreadable) - NAMED_UNREADABLE} more")
 
 
 def _evaluation_tables(evaluation: "Evaluation") -> "tuple[Table, ...]":

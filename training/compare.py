@@ -6,10 +6,10 @@ Shapes: K exits, n images, C classes, B budgets.
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from models.policy import MEASURES, confidence
-from training.thresholds import Calibration, Floats, ThresholdRule, evaluate_many, quantile_shares
+from models.policy import MEASURES
+from training.probabilities import ExitProbabilities
+from training.thresholds import Floats, ThresholdRule, evaluate_many, quantile_shares
 
 BUDGETS = 6
 
@@ -22,14 +22,6 @@ class Comparison:
     top1: dict[str, tuple[float, ...]]
 
 
-@dataclass(frozen=True, eq=False)
-class ExitProbabilities:
-    """Calibrated probabilities (K, n, C) and targets (n,) of one set of images."""
-
-    probabilities: Floats
-    targets: NDArray[np.int64]
-
-
 def compare_measures(
     search: ExitProbabilities, report: ExitProbabilities, cumulative_gmacs: Floats, rule: ThresholdRule
 ) -> Comparison:
@@ -38,15 +30,12 @@ def compare_measures(
     Budgets lie evenly between the first exit's cost and the last's, both left out.
     """
     budgets = np.linspace(cumulative_gmacs[0], cumulative_gmacs[-1], BUDGETS + 2)[1:-1]
-    search_hits = search.probabilities.argmax(axis=-1) == search.targets
-    report_hits = report.probabilities.argmax(axis=-1) == report.targets
     top1: dict[str, tuple[float, ...]] = {}
     for measure in MEASURES:
-        found = rule(Calibration(confidence(search.probabilities, measure), search_hits, cumulative_gmacs))
-        seen = Calibration(confidence(report.probabilities, measure), report_hits, cumulative_gmacs)
-        outcomes = evaluate_many(seen, found.thresholds)
+        found = rule(search.calibration(cumulative_gmacs, measure))
+        outcomes = evaluate_many(report.calibration(cumulative_gmacs, measure), found.thresholds)
         top1[measure] = at_budgets(budgets, outcomes.mean_gmacs, outcomes.top1)
-    top1["random"] = random_exit(budgets, report_hits.mean(axis=1), cumulative_gmacs)
+    top1["random"] = random_exit(budgets, report.correct.mean(axis=1), cumulative_gmacs)
     return Comparison(tuple(budgets.tolist()), top1)
 
 

@@ -3,7 +3,7 @@
 Shapes: K exits, n images, B of a batch, C classes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,6 +37,9 @@ DEFAULT_PROFILE = "balanced"
 WITHOUT_EARLY_EXITS = "full"
 
 Progress = Callable[[int, int], None]
+
+Forward = Callable[[Tensor], Sequence[Tensor]]
+"""Images (B, 3, S, S) to the logits (B, classes) of every exit: a model, or whatever computes the same."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,16 +119,16 @@ class EvaluationRun:
 
 
 def collect_logits(
-    model: DVT, source: ImageSource, *, batch: int = BATCH, progress: Progress | None = None
+    forward: Forward, source: ImageSource, *, batch: int = BATCH, progress: Progress | None = None
 ) -> ExitLogits:
-    """All exits of `model`, on the device it is on, for all readable images of `source`."""
+    """All exits for all readable images of `source`."""
     logits: list[NDArray[np.float32]] = []
     targets: list[NDArray[np.int64]] = []
     done = 0
     with torch.inference_mode():
         for each in batches(source, evaluation_orders(len(source), batch)):
-            outputs = model(each.images.to(model.mean.device))
-            logits.append(torch.stack(outputs).float().cpu().numpy())
+            outputs = forward(each.images)
+            logits.append(torch.stack(list(outputs)).float().cpu().numpy())
             targets.append(each.targets.numpy())
             done += len(each.indices)
             if progress is not None:

@@ -5,7 +5,11 @@ from dataclasses import dataclass
 
 import torch
 
+from models.bundle import README, Bundle, write_file_atomically
+from models.profiles import Profiles
 from training.recipe import NamedRecipe
+
+_PROMISES = "## What is promised"
 
 
 @dataclass(frozen=True)
@@ -54,3 +58,39 @@ torch {torch.__version__.partition("+")[0]}, seed {named.recipe.seed}.
 {start}Weights are the exponential moving average, stored in fp16, computed with in fp32. splits.json names the
 training images that were held out to set thresholds (search) and to certify them.
 """
+
+
+def write_promises(bundle: Bundle, profiles: Profiles) -> None:
+    """Let a bundle's model card end with what is certified; without such a section where nothing is."""
+    path = bundle.path / README
+    card = path.read_text("utf-8").partition(f"\n{_PROMISES}\n")[0]
+    if profiles.certificates:
+        card = f"{card.rstrip()}\n\n{_promises(profiles)}"
+    write_file_atomically(path, card.encode())
+
+
+def _promises(profiles: Profiles) -> str:
+    assert profiles.claims is not None
+    first = profiles.certificates[0]
+    rows = "\n".join(
+        f"| {each.claim.risk.replace('_', ' ')} | {each.claim.epsilon:.1%} | {each.harmed} | "
+        f"{each.point.mean_gmacs:.3f} | {each.point.top1:.2%} | {_in_words(each.point.thresholds)} |"
+        for each in profiles.certificates
+    )
+    return f"""{_PROMISES}
+
+Proved on {first.split.size:,} held-out images (sha256 {first.split.sha256[:12]}...) that nothing was trained or \
+chosen on, computed by {first.backend} in {first.precision}. It holds for images drawn as those were, exchangeable \
+with them, and computed so; not for other kinds of images, nor for requests that set their own thresholds. All lines \
+hold together but for a chance of {profiles.claims.delta:.0%} over the draw of the {first.split.size:,}, each by \
+itself but for {profiles.claims.claim_delta:.2%}. Disagreement: another label than the last exit's. Accuracy drop: a \
+wrong one where the last exit's is right. GMACs and top-1 are means over the report split.
+
+| risk | at most | harmed | GMACs | top-1 | thresholds |
+|---|---|---|---|---|---|
+{rows}
+"""
+
+
+def _in_words(thresholds: tuple[float | None, ...]) -> str:
+    return ", ".join("never" if each is None else f"{each:.4f}" for each in thresholds)

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training.thresholds import Calibration, Floats, Frontier, ThresholdRule, best_vectors, evaluate_many
+from models.profiles import OperatingPoint
+from training.thresholds import Calibration, Floats, Frontier, Outcomes, ThresholdRule, best_vectors, evaluate_many
 
 FOLDS = 10
 
@@ -62,3 +63,10 @@ def choose_named(calibration: Calibration, rule: ThresholdRule, frontier: Fronti
         enough = np.flatnonzero(expected >= wanted)
         rows[name] = int(enough[0]) if len(enough) else int(expected.argmax())
     return Choice(rows, expected)
+
+
+def operating_point(vectors: Floats, outcomes: Outcomes, row: int) -> OperatingPoint:
+    """As profiles.json has it: never is None, and rounding that left 0..1 by a hair is undone."""
+    thresholds = tuple(None if np.isinf(value) else float(np.clip(value, 0.0, 1.0)) for value in vectors[row])
+    outcome = outcomes[row]
+    return OperatingPoint(thresholds, outcome.top1, outcome.mean_gmacs, outcome.exit_shares)

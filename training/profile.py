@@ -4,7 +4,6 @@ Shapes: K exits, n images, C classes. Costs are GMACs (1e9 multiply-accumulates)
 """
 
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,18 +12,20 @@ import torch
 
 from models.architectures import as_static
 from models.bundle import read_bundle, write_profiles
-from models.dvt import DVT, load_bundle
+from models.dvt import DVT
 from models.flops import cumulative_gmacs
-from models.policy import Measure, confidence, softmax
-from models.profiles import PROFILE_NAMES, ExitProfile, OperatingPoint, Profiles, Split
-from training.compare import Comparison, ExitProbabilities, compare_measures
-from training.data import ImageFolder, ImageList, StreamedImages, Unreadable
-from training.devices import placed
-from training.evaluate import BATCH, ExitLogits, Progress, collect_logits, evenly_limited, with_model_targets
-from training.operating_points import choose_named
-from training.splits import find_again, hash_files, hash_of_set, read_record
+from models.policy import Measure
+from models.profiles import DEFAULT_CLAIMS, PROFILE_NAMES, ExitProfile, OperatingPoint, Profiles
+from training.compare import Comparison, compare_measures
+from training.data import Unreadable
+from training.evaluate import BATCH, ExitLogits, Progress
+from training.modelcard import write_promises
+from training.operating_points import choose_named, operating_point
+from training.probabilities import ExitProbabilities
+from training.split_logits import as_measured, collect_splits, eager, find_images
+from training.splits import read_record
 from training.temperature import TemperatureFit, expected_calibration_error, fit_temperature
-from training.thresholds import Calibration, Floats, Outcomes, evaluate_many, threshold_rule
+from training.thresholds import evaluate_many, threshold_rule
 from training.thresholds.frontier import non_dominated
 from training.thresholds.rules import RuleName
 
@@ -80,18 +81,18 @@ def find_operating_points(
     costs = np.asarray(gmacs)
     fits = [fit_temperature(logits, search.targets) for logits in search.logits]
     temperatures = [fit.temperature for fit in fits]
-    seen, unseen = _tempered(search, temperatures), _tempered(report, temperatures)
-    calibration = _calibration(seen, costs, measure)
+    seen, unseen = ExitProbabilities.of(search, temperatures), ExitProbabilities.of(report, temperatures)
+    calibration = seen.calibration(costs, measure)
     find = threshold_rule(rule)
     frontier = find(calibration).thinned(FRONTIER_POINTS)
     choice = choose_named(calibration, find, frontier)
 
     never = np.full((1, calibration.exits - 1), np.inf)
     vectors = np.concatenate((frontier.thresholds, never))
-    outcomes = evaluate_many(_calibration(unseen, costs, measure), vectors)
+    outcomes = evaluate_many(unseen.calibration(costs, measure), vectors)
     rows = choice.rows | {"full": len(frontier)}
     kept = non_dominated(outcomes.mean_gmacs, outcomes.top1)
-    untempered = _tempered(report, [1.0] * calibration.exits)
+    untempered = ExitProbabilities.of(report, [1.0] * calibration.exits)
     return Findings(
         exits=tuple(
             ExitProfile(grid, float(cost), top1, temperature)
@@ -105,8 +106,8 @@ def find_operating_points(
             )
             for k, fit in enumerate(fits)
         ),
-        frontier=tuple(_operating_point(vectors, outcomes, int(row)) for row in kept),
-        named={name: _operating_point(vectors, outcomes, rows[name]) for name in PROFILE_NAMES},
+        frontier=tuple(operating_point(vectors, outcomes, int(row)) for row in kept),
+        named={name: operating_point(vectors, outcomes, rows[name]) for name in PROFILE_NAMES},
         comparison=compare_measures(seen, unseen, costs, find),
     )
 
@@ -129,22 +130,16 @@ def profile_bundle(
     `ValueError`.
     """
     bundle = read_bundle(path)
-    record = read_record(bundle.path)
-    folder = ImageFolder.scan(data)
-    model = placed(load_bundle(path), device)
-    sets = [
-        evenly_limited(with_model_targets(images, folder, bundle.config.labels), limit)
-        for images in (find_again(record, "search", data), folder.report)
-    ]
-    splits = tuple(
-        Split(name, len(images), hash_of_set(hash_files(images.root, images.paths)))
-        for name, images in zip(("search", "report"), sets, strict=True)
-    )
-    total = sum(map(len, sets))
-    search = _logits_of(model, sets[0], batch, progress and (lambda done, _: progress(done, total)))
-    report = _logits_of(model, sets[1], batch, progress and (lambda done, _: progress(len(sets[0]) + done, total)))
+    images = find_images(bundle, ("search", "report"), data, limit)
+    logits = collect_splits(eager(bundle, device), images, bundle.config.input, batch, progress)
+    splits = tuple(as_measured(name, chosen) for name, chosen in images.items())
     findings = find_operating_points(
-        search, report, [stage.grid for stage in bundle.config.stages], cumulative_gmacs(model), measure, rule
+        logits["search"],
+        logits["report"],
+        [stage.grid for stage in bundle.config.stages],
+        cumulative_gmacs(DVT(bundle.config)),
+        measure,
+        rule,
     )
     profiles = Profiles(
         weights_sha256=bundle.weights_sha256,
@@ -155,29 +150,10 @@ def profile_bundle(
         frontier=findings.frontier,
         named=findings.named,
         static_gmacs=cumulative_gmacs(DVT(as_static(bundle.config)))[0],
+        claims=DEFAULT_CLAIMS if bundle.config.exits > 1 else None,
     )
     write_profiles(bundle, profiles)
-    report_differs = limit is None and splits[1].sha256 != record.report.sha256
-    return ProfileRun(profiles, findings, search.unreadable + report.unreadable, report_differs)
-
-
-def _logits_of(model: DVT, images: ImageList, batch: int, progress: Progress | None) -> ExitLogits:
-    with closing(StreamedImages(images, model.config.input)) as source:
-        return collect_logits(model, source, batch=batch, progress=progress)
-
-
-def _tempered(split: ExitLogits, temperatures: Sequence[float]) -> ExitProbabilities:
-    probabilities = [softmax(logits, t) for logits, t in zip(split.logits, temperatures, strict=True)]
-    return ExitProbabilities(np.stack(probabilities), split.targets)
-
-
-def _calibration(split: ExitProbabilities, costs: Floats, measure: Measure) -> Calibration:
-    correct = split.probabilities.argmax(axis=-1) == split.targets
-    return Calibration(confidence(split.probabilities, measure), correct, costs)
-
-
-def _operating_point(vectors: Floats, outcomes: Outcomes, row: int) -> OperatingPoint:
-    """As profiles.json has it: never is None, and rounding that left 0..1 by a hair is undone."""
-    thresholds = tuple(None if np.isinf(value) else float(np.clip(value, 0.0, 1.0)) for value in vectors[row])
-    outcome = outcomes[row]
-    return OperatingPoint(thresholds, outcome.top1, outcome.mean_gmacs, outcome.exit_shares)
+    write_promises(bundle, profiles)
+    report_differs = limit is None and splits[1].sha256 != read_record(bundle.path).report.sha256
+    unreadable = tuple(each for split in logits.values() for each in split.unreadable)
+    return ProfileRun(profiles, findings, unreadable, report_differs)

@@ -11,7 +11,7 @@ import pytest
 import dvt
 from models.bundle import read_bundle
 from models.profiles import PROFILE_NAMES
-from tests.training.synthetic_exits import CUMULATIVE_GMACS, synthetic_exits
+from tests.training.synthetic_exits import CUMULATIVE_GMACS, logits_of_exits, synthetic_exits
 from tests.training.tiny_bundle import TinyBundle, write_tiny_bundle
 from training.compare import random_exit
 from training.data import DataError
@@ -30,22 +30,6 @@ from training.thresholds import (
     quantile_rule,
 )
 from training.thresholds.rules import RuleName
-
-CLASSES = 5
-
-
-def logits_of_exits(seed: int, samples: int, exits: int = 3) -> ExitLogits:
-    """Logits whose exits are right and confident as `synthetic_exits` says, sharper than they should be."""
-    calibration = synthetic_exits(seed, samples, exits)
-    rng = np.random.default_rng(seed + 1_000)
-    targets = rng.integers(0, CLASSES, samples)
-    wrong = (targets + rng.integers(1, CLASSES, size=(exits, samples))) % CLASSES
-    predicted = np.where(calibration.correct, targets, wrong)
-    # A winner that stands m above the others has confidence 1 / (1 + (C - 1) exp(-m)).
-    margin = np.log((CLASSES - 1) * calibration.confidences / (1 - np.minimum(calibration.confidences, 0.999)))
-    logits = rng.normal(0, 0.1, size=(exits, samples, CLASSES))
-    np.put_along_axis(logits, predicted[..., None], 1 + np.abs(margin)[..., None], axis=-1)
-    return ExitLogits(2 * logits.astype(np.float32), targets.astype(np.int64))
 
 
 def find(search: ExitLogits, report: ExitLogits, rule: RuleName = "exhaustive") -> Findings:
