@@ -46,6 +46,7 @@ def add_profile(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--limit", type=positive, metavar="N", help="use N images only of each split, for a quick try")
     parser.add_argument("--plot", type=Path, metavar="PNG", help="draw accuracy against GMACs into this file")
+    parser.add_argument("--reliability", type=Path, metavar="PNG", help="draw how honest each exit's confidence is")
     parser.add_argument("--twin", type=Path, metavar="BUNDLE", help="a profiled static twin, to draw beside")
     parser.set_defaults(run=_profile)
 
@@ -86,7 +87,7 @@ def _profile(args: argparse.Namespace) -> int:
     from models.bundle import read_bundle
     from models.progress import Progress
     from training.devices import choose_device
-    from training.plots import plot_frontier
+    from training.plots import plot_frontier, plot_reliability
     from training.profile import profile_bundle
 
     def run() -> None:
@@ -110,6 +111,10 @@ def _profile(args: argparse.Namespace) -> int:
             twin = read_bundle(args.twin).profiles if args.twin is not None else None
             plot_frontier(done.profiles, args.bundle.resolve().name, args.plot, twin)
             say(f"wrote {args.plot}")
+        if args.reliability is not None:
+            exits = [(each.before, each.after) for each in done.findings.calibration]
+            plot_reliability(exits, args.bundle.resolve().name, args.reliability)
+            say(f"wrote {args.reliability}")
 
     return answering("dvt profile", run)
 
@@ -173,7 +178,7 @@ def _profile_tables(done: "ProfileRun") -> "tuple[Table, ...]":
             f"{each.gmacs:.4f}",
             f"{each.temperature:.3f}",
             f"{calibration.fit.ece_before:.4f} > {calibration.fit.ece_after:.4f}",
-            f"{calibration.report_ece_before:.4f} > {calibration.report_ece_after:.4f}",
+            f"{calibration.before.ece:.4f} > {calibration.after.ece:.4f}",
         )
         for number, (each, calibration) in enumerate(zip(findings.exits, findings.calibration, strict=True), start=1)
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from models.bundle import write_file_atomically
 from models.profiles import Profiles
+from training.temperature import Reliability
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -77,6 +78,28 @@ def plot_frontier(profiles: Profiles, title: str, png: Path, twin: Profiles | No
     axes.margins(x=0.12)
     axes.legend(loc="lower right")
     _save(figure, (axes,), png)
+
+
+def plot_reliability(exits: Sequence[tuple[Reliability, Reliability]], title: str, png: Path) -> None:
+    """For each exit accuracy against confidence, as trained and with its temperature; the larger, the more samples."""
+    figure = _figure(width=3.4 * len(exits) + 0.6)
+    plots = figure.subplots(1, len(exits), sharey=True, squeeze=False)[0]
+    for number, (axes, (before, after)) in enumerate(zip(plots, exits, strict=True), start=1):
+        axes.plot((0, 100), (0, 100), color="grey", linewidth=0.8)
+        for each, name, marker in ((before, "as trained", "s"), (after, "with temperature", "o")):
+            axes.scatter(
+                100 * each.confidence,
+                100 * each.accuracy,
+                s=8 + 200 * each.share,
+                marker=marker,
+                alpha=0.7,
+                label=f"{name}, ECE {each.ece:.1%}",
+            )
+        axes.set(xlabel="confidence, %", title=f"exit {number}")
+        axes.legend(loc="upper left", fontsize="small")
+    plots[0].set(ylabel="accuracy on the report split, %")
+    figure.suptitle(title)
+    _save(figure, plots, png)
 
 
 def _draw_exits(axes: "Axes", gmacs: Sequence[float], top1: Sequence[float]) -> None:

@@ -24,7 +24,7 @@ from training.operating_points import choose_named, operating_point
 from training.probabilities import ExitProbabilities
 from training.split_logits import as_measured, collect_splits, eager, find_images
 from training.splits import read_record
-from training.temperature import TemperatureFit, expected_calibration_error, fit_temperature
+from training.temperature import Reliability, TemperatureFit, fit_temperature, reliability
 from training.thresholds import evaluate_many, threshold_rule
 from training.thresholds.frontier import non_dominated
 from training.thresholds.rules import RuleName
@@ -34,11 +34,11 @@ FRONTIER_POINTS = 60
 
 @dataclass(frozen=True)
 class ExitCalibration:
-    """An exit's temperature as fitted on the search split, and its calibration error on the report split (0..1)."""
+    """An exit's temperature as fitted on the search split, and how honest it makes confidence on the report split."""
 
     fit: TemperatureFit
-    report_ece_before: float
-    report_ece_after: float
+    before: Reliability
+    after: Reliability
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,8 @@ def find_operating_points(
         calibration=tuple(
             ExitCalibration(
                 fit,
-                expected_calibration_error(untempered.probabilities[k], report.targets),
-                expected_calibration_error(unseen.probabilities[k], report.targets),
+                reliability(untempered.probabilities[k], report.targets),
+                reliability(unseen.probabilities[k], report.targets),
             )
             for k, fit in enumerate(fits)
         ),

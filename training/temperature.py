@@ -47,8 +47,8 @@ def fit_temperature(logits: Floats, targets: Ints) -> TemperatureFit:
     before, after = softmax(logits), softmax(logits, temperature)
     return TemperatureFit(
         temperature=temperature,
-        ece_before=expected_calibration_error(before, targets),
-        ece_after=expected_calibration_error(after, targets),
+        ece_before=reliability(before, targets).ece,
+        ece_after=reliability(after, targets).ece,
         nll_before=negative_log_likelihood(before, targets),
         nll_after=negative_log_likelihood(after, targets),
     )
@@ -60,13 +60,31 @@ def negative_log_likelihood(probabilities: Floats, targets: Ints) -> float:
     return float(-np.log(np.maximum(chosen, np.finfo(np.float64).tiny)).mean())
 
 
-def expected_calibration_error(probabilities: Floats, targets: Ints, bins: int = ECE_BINS) -> float:
-    """How far confidence and accuracy lie apart, 0..1: the mean over bins of equal width, weighted by their samples."""
+@dataclass(frozen=True)
+class Reliability:
+    """Samples by their confidence, in bins of equal width that are not empty: mean confidence, accuracy, and share of
+    all samples, each (bins,) and 0..1."""
+
+    confidence: Floats
+    accuracy: Floats
+    share: Floats
+
+    @property
+    def ece(self) -> float:
+        """The expected calibration error: how far confidence and accuracy lie apart, weighted by share."""
+        return float((np.abs(self.confidence - self.accuracy) * self.share).sum())
+
+
+def reliability(probabilities: Floats, targets: Ints, bins: int = ECE_BINS) -> Reliability:
+    """How often probabilities (n, C) are as right as they are sure."""
     confident = probabilities.max(axis=1)
     correct = probabilities.argmax(axis=1) == targets
     bin_of = np.minimum((confident * bins).astype(np.intp), bins - 1)
-    gaps = np.bincount(bin_of, weights=confident - correct, minlength=bins)
-    return float(np.abs(gaps).sum() / len(targets))
+    counts = np.bincount(bin_of, minlength=bins)
+    filled = counts > 0
+    sums = (np.bincount(bin_of, weights=values, minlength=bins)[filled] for values in (confident, correct))
+    confidence, accuracy = (total / counts[filled] for total in sums)
+    return Reliability(confidence, accuracy, counts[filled] / len(targets))
 
 
 def _best_inverse(logits: Floats, targets: Ints) -> float:

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from models.profiles import ExitProfile, OperatingPoint, Profiles
-from training.plots import plot_exits, plot_frontier, plot_learning_curves
+from training.plots import plot_exits, plot_frontier, plot_learning_curves, plot_reliability
+from training.temperature import Reliability
 
 LOG = """step,epoch,loss,lr,images_per_s,exit1_top1,exit2_top1
 10,0,2.3,0.001,100.0,,
@@ -71,3 +72,14 @@ def test_the_frontier_picture_names_its_profiles(tmp_path: Path) -> None:
     )
     plot_frontier(profiles, "a bundle", tmp_path / "named.png")
     assert ink(tmp_path / "named.png").min() > 0
+
+
+def test_every_exit_shows_how_honest_it_is(tmp_path: Path) -> None:
+    sure = Reliability(np.array([0.5, 0.95]), np.array([0.4, 0.7]), np.array([0.2, 0.8]))
+    honest = Reliability(np.array([0.45, 0.72]), np.array([0.44, 0.7]), np.array([0.3, 0.7]))
+    assert sure.ece == pytest.approx(0.2 * 0.1 + 0.8 * 0.25)
+    plot_reliability([(sure, honest)] * 3, "a bundle", tmp_path / "three.png")
+    plot_reliability([(honest, honest)], "a bundle", tmp_path / "one.png")
+    with Image.open(tmp_path / "three.png") as three, Image.open(tmp_path / "one.png") as one:
+        assert three.width > 2 * one.width
+    assert (ink(tmp_path / "three.png") > 0).all()

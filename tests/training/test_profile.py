@@ -80,7 +80,7 @@ def test_quoted_numbers_come_from_the_report_split_and_thresholds_do_not() -> No
 def test_temperatures_make_confidence_honest(findings: Findings) -> None:
     for each in findings.calibration:
         assert each.fit.ece_after < each.fit.ece_before
-        assert each.report_ece_after < each.report_ece_before
+        assert each.after.ece < each.before.ece
 
 
 def test_thresholds_hold_for_the_tempered_confidence(findings: Findings) -> None:

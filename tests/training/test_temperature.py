@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from models.policy import softmax
 from training.temperature import (
     TEMPERATURE_RANGE,
-    expected_calibration_error,
     fit_temperature,
     negative_log_likelihood,
+    reliability,
 )
 
 
@@ -56,12 +56,12 @@ def test_an_exit_that_is_always_or_never_right_gets_the_end_of_the_range(right: 
 def test_calibration_error_is_the_distance_of_confidence_and_accuracy() -> None:
     probabilities = np.tile([0.8, 0.2], (10, 1))
     half_right = np.array([0, 1] * 5)
-    assert expected_calibration_error(probabilities, half_right) == pytest.approx(0.3)
+    assert reliability(probabilities, half_right).ece == pytest.approx(0.3)
     too_sure_and_too_modest = np.array([[0.9, 0.1]] * 10 + [[0.6, 0.4]] * 10)
     targets = np.array([0] * 7 + [1] * 3 + [0] * 8 + [1] * 2)
-    assert expected_calibration_error(too_sure_and_too_modest, targets) == pytest.approx(0.2)
+    assert reliability(too_sure_and_too_modest, targets).ece == pytest.approx(0.2)
     four_in_five = np.array([0, 0, 0, 0, 1] * 2)
-    assert expected_calibration_error(probabilities, four_in_five) == pytest.approx(0.0)
+    assert reliability(probabilities, four_in_five).ece == pytest.approx(0.0)
 
 
 @pytest.mark.parametrize(
