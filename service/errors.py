@@ -18,12 +18,14 @@ The code is also the metric label (`dvt_refusals_total{code=...}`). `docs/errors
 | 404 | not_found | no such path |
 | 405 | method_not_allowed | a path that does not know this method |
 | 408 | body_timeout | a body that does not arrive in time |
+| 412 | revision_changed | a budget that is another one by now (`If-Match`) |
 | 413 | body_too_large | a request body over its limit |
 | 413 | image_too_large | an image file over its limit |
 | 413 | too_many_images | more images or parts than one request may hold |
 | 413 | too_many_pixels | an image with more pixels than its limit |
 | 415 | unsupported_image | bytes that are no image of a format that the service reads |
 | 421 | host_not_allowed | a Host header that is not on the list |
+| 422 | budget_not_met | a budget that nothing measured meets; `nearest` is what could be had |
 | 422 | corrupt_image | an image that is truncated or damaged |
 | 422 | invalid_parameter | a parameter that is unknown or outside its range |
 | 422 | invalid_thresholds | thresholds of the wrong length or outside 0..1 |
@@ -38,21 +40,27 @@ The code is also the metric label (`dvt_refusals_total{code=...}`). `docs/errors
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 
 class ServiceError(Exception):
-    """A refusal or a failure that the caller is told about; `detail` names the value, the limit and the way out."""
+    """A refusal or a failure that the caller is told about; `detail` names the value, the limit and the way out.
+
+    `more`: what stands in the document beside the usual.
+    """
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal"
     title: ClassVar[str] = "Internal error"
 
-    def __init__(self, detail: str, *, headers: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, detail: str, *, headers: Mapping[str, str] | None = None, more: Mapping[str, object] | None = None
+    ) -> None:
         super().__init__(detail)
         self.detail = detail
         self.headers = headers or {}
+        self.more = more or {}
 
 
 class InternalError(ServiceError):
@@ -173,6 +181,14 @@ class BodyTimeoutError(ServiceError):
     title = "Body timeout"
 
 
+class RevisionChangedError(ServiceError):
+    """A budget that is another one by now than the request was made for (`If-Match`)."""
+
+    status = 412
+    code = "revision_changed"
+    title = "Revision changed"
+
+
 class BodyTooLargeError(ServiceError):
     """A request body over its limit (`DVT_MAX_BODY_BYTES`)."""
 
@@ -251,6 +267,14 @@ class UnknownProfileError(ServiceError):
     status = 422
     code = "unknown_profile"
     title = "Unknown profile"
+
+
+class BudgetNotMetError(ServiceError):
+    """A budget that nothing measured meets; `nearest` in the document is what could be had, as it can be PUT."""
+
+    status = 422
+    code = "budget_not_met"
+    title = "Budget not met"
 
 
 class ClientClosedError(ServiceError):

@@ -17,7 +17,8 @@ from service.cpus import available_cpus
 from service.decode import ImageLimits
 from service.engine.admission import Admission, AdmissionLimits
 from service.engine.batching import BatchLimits
-from service.engine.budget import Budget, Catalogue
+from service.engine.budget import Budget
+from service.engine.catalogue import Catalogue
 from service.engine.exits import ExitMeasure
 from service.engine.scheduler import Scheduler
 from service.metrics import Metrics
@@ -100,7 +101,13 @@ def build_service(loaded: Loaded, opened: Opened, log: logging.Logger) -> Servic
             metrics.held,
         ),
         budget=Budget(
-            Catalogue(exits, bundle.profiles),
+            Catalogue(
+                exits,
+                bundle.profiles,
+                backend.name,
+                settings.precision,
+                lambda: [] if scheduler.warming else [scheduler.costs.seconds(k, 1) for k in range(1, exits + 1)],
+            ),
             bundle=f"{bundle.weights_sha256}:{bundle.config_sha256}",
             first_profile=settings.profile,
             ceiling=settings.ceiling,

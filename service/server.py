@@ -141,6 +141,7 @@ async def watch_engine(server: Server, service: Service, listener: socket.socket
             return
         if not is_announced and service.is_ready:
             is_announced = True
+            service.budget.settle()
             ready()
         await asyncio.sleep(look_every_s if is_announced else _POLL_S)
 

@@ -1,21 +1,25 @@
 """`/budget`: what images are allowed to cost. Reading is for every caller, changing for the admin."""
 
 import asyncio
+from dataclasses import asdict, replace
+from typing import Annotated
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import Response
 from pydantic import ValidationError
 
 from service.api.body import BodyLimits, parse_json, read_body
-from service.api.deps import AdminDep, Service, ServiceDep
+from service.api.deps import AdminDep, ServiceDep
 from service.api.handlers import invalid_parameter
-from service.api.schemas import BudgetBody, BudgetResponse, FrontierResponse, Point, problems
-from service.engine.budget import BudgetRequest, InForce, Resolved
-from service.errors import BadJsonError, EmptyBodyError
+from service.api.schemas import BudgetBody, BudgetResponse, FrontierResponse, Point, certificate_ref, problems
+from service.engine.budget import InForce
+from service.engine.catalogue import BudgetRequest, Resolved
+from service.errors import BadJsonError, EmptyBodyError, InvalidParameterError
 
 router = APIRouter(tags=["budget"])
 
 _BODY_LIMITS = BodyLimits(body_bytes=64 * 1024, image_bytes=0, images=0, seconds=10.0)
+_EXAMPLES = 'send JSON: {"profile": "balanced"}, {"gmacs": 0.2} or {"max_risk": {"disagreement": 0.01}}'
 _OPENAPI_BODY = {
     "required": True,
     "content": {"application/json": {"schema": {"$ref": "#/components/schemas/BudgetBody"}}},
@@ -25,28 +29,42 @@ _OPENAPI_BODY = {
 @router.get("/budget", response_model=BudgetResponse, responses=problems(401), summary="The budget in force")
 async def get_budget(service: ServiceDep) -> Response:
     """What is asked (`request`, which can be PUT back), what that resolves to, and what images leave by now."""
-    return _response(service, service.budget.in_force)
+    in_force = service.budget.in_force
+    return _response(in_force, in_force)
 
 
 @router.put(
     "/budget",
     response_model=BudgetResponse,
-    responses=problems(400, 401, 403, 413, 422),
+    responses=problems(400, 401, 403, 412, 413, 422, 503),
     openapi_extra={"requestBody": _OPENAPI_BODY},
     summary="Change the budget (admin)",
 )
-async def put_budget(request: Request, service: ServiceDep, admin: AdminDep) -> Response:
-    """By `profile` or by `thresholds`. Images that are inside already leave by the old one; no request is lost."""
+async def put_budget(
+    request: Request,
+    service: ServiceDep,
+    admin: AdminDep,
+    dry_run: Annotated[bool, Query(description="Only tell what it would mean.")] = False,
+    if_match: Annotated[
+        str | None, Header(description="The revision that is to be replaced, as ETag tells it.")
+    ] = None,
+) -> Response:
+    """By one of `profile`, `thresholds`, `gmacs`, `latency_ms` and `max_risk`. Images that are inside already leave by
+    the old one; no request is lost. What is in force already keeps its revision."""
     with service.admission.body() as take:
         body = await read_body(request.stream(), request.headers.get("content-length"), _BODY_LIMITS, take)
-    asked = read_request(body)
-    in_force = await asyncio.to_thread(service.budget.put, asked)
-    service.metrics.budget_revision(in_force.revision)
-    service.log.info(
-        "budget changed",
-        extra={"revision": in_force.revision, "by": admin.name, "request": _as_put(asked)},
-    )
-    return _response(service, in_force)
+    asked, expected = read_request(body), read_revision(if_match)
+    before = service.budget.in_force
+    if dry_run:
+        return _response(service.budget.resolve(asked), before)
+    in_force = await asyncio.to_thread(service.budget.put, asked, if_revision=expected)
+    if in_force is not before:
+        service.metrics.budget_revision(in_force.revision)
+        service.log.info(
+            "budget changed",
+            extra={"revision": in_force.revision, "by": admin.name, "request": _as_put(asked)},
+        )
+    return _response(in_force, in_force)
 
 
 @router.get(
@@ -60,7 +78,7 @@ async def get_frontier(service: ServiceDep) -> FrontierResponse:
     return FrontierResponse(
         profiles=[_point(catalogue.resolve(BudgetRequest(profile=name))) for name in catalogue.profiles.named],
         frontier=[
-            _point(Resolved(point.thresholds, None, number, point))
+            _point(replace(catalogue.describe(point.thresholds), operating_point=number, measured=point))
             for number, point in enumerate(catalogue.profiles.frontier)
         ],
     )
@@ -69,35 +87,44 @@ async def get_frontier(service: ServiceDep) -> FrontierResponse:
 def read_request(body: bytes) -> BudgetRequest:
     """Raises a `ServiceError` that names what is wrong."""
     if not body:
-        raise EmptyBodyError('the body has 0 bytes; send JSON: {"profile": "balanced"} or {"thresholds": [0.9, null]}')
+        raise EmptyBodyError(f"the body has 0 bytes; {_EXAMPLES}")
     document = parse_json(body)
     if not isinstance(document, dict):
-        raise BadJsonError('the JSON body must be an object: {"profile": "balanced"} or {"thresholds": [0.9, null]}')
+        raise BadJsonError(f"the JSON body must be an object; {_EXAMPLES}")
     try:
         asked = BudgetBody.model_validate(document, strict=True)
     except ValidationError as error:
         raise invalid_parameter(dict(error.errors()[0])) from error
-    return BudgetRequest(asked.profile, None if asked.thresholds is None else tuple(asked.thresholds))
+    given = asked.model_dump(exclude_none=True)
+    if asked.thresholds is not None:
+        given["thresholds"] = tuple(asked.thresholds)
+    return BudgetRequest(**given)
 
 
-def _response(service: Service, in_force: InForce) -> Response:
-    point = _point(in_force.resolved)
-    ceiling = service.budget.ceiling
+def read_revision(if_match: str | None) -> int | None:
+    """Of an `If-Match` header; None where any will do. Raises `InvalidParameterError`."""
+    if if_match is None or if_match.strip() == "*":
+        return None
+    number = if_match.strip().strip('"')
+    if not number.isdecimal() or len(number) > 18:
+        raise InvalidParameterError(f'If-Match is {if_match[:64]!r}, expected a revision as ETag tells it: "7"')
+    return int(number)
+
+
+def _response(asked: InForce, in_force: InForce) -> Response:
+    """What is asked and what is in force are the same but for a dry run."""
     answer = BudgetResponse(
         revision=in_force.revision,
-        request=_as_put(in_force.request),
-        resolved=point,
-        in_force=point,
-        ceiling=None if ceiling is None else ceiling.profile,
+        request=_as_put(asked.request),
+        resolved=_point(asked.resolved),
+        in_force=_point(in_force.resolved),
+        ceiling=None if asked.ceiling is None else asked.ceiling.profile,
     )
-    return Response(answer.model_dump_json(), media_type="application/json")
+    return Response(answer.model_dump_json(), media_type="application/json", headers={"ETag": f'"{in_force.revision}"'})
 
 
 def _as_put(request: BudgetRequest) -> dict[str, object]:
-    if request.profile is not None:
-        return {"profile": request.profile}
-    assert request.thresholds is not None
-    return {"thresholds": list(request.thresholds)}
+    return {name: value for name, value in asdict(request).items() if value is not None}
 
 
 def _point(resolved: Resolved) -> Point:
@@ -109,4 +136,6 @@ def _point(resolved: Resolved) -> Point:
         top1=None if measured is None else measured.top1,
         mean_gmacs=None if measured is None else measured.mean_gmacs,
         exit_shares=None if measured is None or measured.exit_shares is None else list(measured.exit_shares),
+        certificate=certificate_ref(resolved.certificate),
+        uncertified=resolved.uncertified,
     )

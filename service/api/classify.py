@@ -24,11 +24,13 @@ from service.api.schemas import (
     ModelRef,
     Prediction,
     Timing,
+    certificate_ref,
     problems,
     query_parameters,
 )
 from service.api.tickets import Finished, Order, finish_all, until_gone
-from service.engine.budget import BudgetRequest, Resolved, confidence_rule
+from service.engine.budget import confidence_rule
+from service.engine.catalogue import BudgetRequest, Resolved
 from service.errors import (
     InvalidParameterError,
     InvalidThresholdsError,
@@ -122,7 +124,9 @@ def read_order(service: Service, query: ClassifyQuery, arrived_s: float) -> Orde
     rule = ExitRule(resolved.thresholds, query.max_exit or exits)
     deadline_s = None if query.deadline_ms is None else arrived_s + query.deadline_ms / 1000
     top_k = min(query.top_k or service.settings.top_k, service.model.config.classes)
-    return Order(rule, resolved, in_force.revision, top_k, query.priority, arrived_s, deadline_s)
+    # What is certified is the budget; who leaves by parameters of his own has no part in it.
+    certificate = None if own or query.max_exit is not None else resolved.certificate
+    return Order(rule, resolved, certificate, in_force.revision, top_k, query.priority, arrived_s, deadline_s)
 
 
 def _asked(service: Service, query: ClassifyQuery, exits: int) -> Resolved:
@@ -193,7 +197,7 @@ def _result(service: Service, order: Order, finished: Finished, answer: Answer) 
             stages=list(map(_ms, times.stages_s)),
             total=_ms(finished.total_s),
         ),
-        certificate=None,
+        certificate=certificate_ref(order.certificate) if answer.reason in ("confident", "final") else None,
     )
 
 

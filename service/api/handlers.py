@@ -35,6 +35,7 @@ def problem_of(service: Service, error: ServiceError, request_id: str) -> Proble
         detail=error.detail,
         code=error.code,
         request_id=request_id,
+        **error.more,
     )
 
 

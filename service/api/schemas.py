@@ -4,6 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from models.profiles import Certificate
+
 Threshold = Annotated[float, Field(ge=0, le=1)] | None
 
 
@@ -71,12 +73,19 @@ class Timing(Strict):
     total: float
 
 
-class Certificate(Strict):
-    """With probability 1 - delta over the calibration data, the risk of leaving early is at most epsilon."""
+class CertificateRef(Strict):
+    """With probability 1 - delta over the draw of the certify images, the risk of leaving early is at most epsilon."""
 
     risk: str
     epsilon: float
     delta: float
+
+
+def certificate_ref(found: Certificate | None) -> CertificateRef | None:
+    """As answers quote it."""
+    if found is None:
+        return None
+    return CertificateRef(risk=found.claim.risk, epsilon=found.claim.epsilon, delta=found.delta)
 
 
 class ImageResult(Strict):
@@ -87,7 +96,7 @@ class ImageResult(Strict):
     exit: ExitInfo
     compute: Compute
     timing_ms: Timing
-    certificate: Certificate | None
+    certificate: CertificateRef | None
 
 
 class Problem(BaseModel):
@@ -131,17 +140,42 @@ class ClassifyResponse(Strict):
     results: list[ImageResult | ImageError]
 
 
-class BudgetBody(Strict):
-    """What `PUT /budget` takes: one of the two."""
+class MaxRisk(Strict):
+    """One of the two: the share of answers that may differ from the last exit's, or be wrong where that is right."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"profile": "balanced"}, {"thresholds": [0.9, None]}]})
+    disagreement: Annotated[float | None, Field(gt=0, lt=1)] = None
+    accuracy_drop: Annotated[float | None, Field(gt=0, lt=1)] = None
+
+
+class BudgetBody(Strict):
+    """What `PUT /budget` takes: one form, and with it the dearest profile that requests may ask for, if that is to be
+    another than the service's own ceiling."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"profile": "balanced"},
+                {"thresholds": [0.9, None]},
+                {"gmacs": 0.2},
+                {"latency_ms": 8, "quantile": 0.95},
+                {"max_risk": {"disagreement": 0.01}},
+            ]
+        }
+    )
 
     profile: str | None = None
     thresholds: list[float | None] | None = None
+    gmacs: Annotated[float | None, Field(gt=0, description="Mean GMACs an image, at most.")] = None
+    latency_ms: Annotated[float | None, Field(gt=0, description="Computation of an image, at most.")] = None
+    quantile: Annotated[float | None, Field(gt=0, le=1, description="Of images, for `latency_ms`: 0.95.")] = None
+    max_risk: Annotated[MaxRisk | None, Field(description="Certified, for images like those it was proved on.")] = None
+    ceiling: str | None = None
 
 
 class Point(Strict):
-    """A threshold vector and, where it was measured, what it does: `operating_point` is its number on the frontier."""
+    """A threshold vector and, where it was measured, what it does: `operating_point` is its number on the frontier.
+
+    `uncertified` tells why there is no certificate."""
 
     operating_point: int | None
     profile: str | None
@@ -149,10 +183,12 @@ class Point(Strict):
     top1: float | None
     mean_gmacs: float | None
     exit_shares: list[float] | None
+    certificate: CertificateRef | None
+    uncertified: str | None
 
 
 class BudgetResponse(Strict):
-    """`request` can be PUT back as it is; `in_force` is what images leave by now."""
+    """`request` can be PUT back as it is; `resolved` is what it means, `in_force` what images leave by now."""
 
     revision: int
     request: dict[str, Any]

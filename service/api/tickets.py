@@ -7,10 +7,11 @@ from typing import Any
 
 from fastapi import Request
 
+from models.profiles import Certificate
 from service.api.body import ImageInput
 from service.api.deps import Service
 from service.decode import decode
-from service.engine.budget import Resolved
+from service.engine.catalogue import Resolved
 from service.engine.exits import deadline_outcome
 from service.engine.job import Job, Outcome
 from service.errors import ClientClosedError, InternalError, NotReadyError, ServiceError
@@ -19,10 +20,12 @@ from service.types import ExitRule
 
 @dataclass(frozen=True)
 class Order:
-    """How the images of one request are to be treated."""
+    """How the images of one request are to be treated. `certificate`: what is promised of an answer, unless something
+    else than the budget decides."""
 
     rule: ExitRule
     resolved: Resolved
+    certificate: Certificate | None
     revision: int
     top_k: int
     priority: int

@@ -9,13 +9,21 @@ import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from models import strict_json
 from models.bundle import write_file_atomically
-from models.profiles import OperatingPoint, Profiles, check_thresholds
-from service.errors import AboveCeilingError, InvalidParameterError, InvalidThresholdsError, UnknownProfileError
+from service.engine.catalogue import BudgetRequest, Catalogue, Resolved
+from service.errors import (
+    AboveCeilingError,
+    BudgetNotMetError,
+    InvalidParameterError,
+    InvalidThresholdsError,
+    NotReadyError,
+    RevisionChangedError,
+    UnknownProfileError,
+)
 from service.types import Thresholds
 
 SCHEMA_VERSION = 1
@@ -23,86 +31,27 @@ FILE, LOCK = "budget.json", "budget.lock"
 
 
 @dataclass(frozen=True)
-class BudgetRequest:
-    """What is asked for: exactly one of these."""
-
-    profile: str | None = None
-    thresholds: Thresholds | None = None
-
-
-@dataclass(frozen=True)
-class Resolved:
-    """Thresholds to leave by, and what is known about them: a profile's name, the number of a point of the frontier,
-    and what the report split measured there (None for a vector that was never measured)."""
-
-    thresholds: Thresholds
-    profile: str | None
-    operating_point: int | None
-    measured: OperatingPoint | None
-
-
-@dataclass(frozen=True)
 class InForce:
-    """The budget of a moment. Revisions count up from 1 and never go back."""
+    """The budget of a moment. Revisions count up from 1 and never go back.
+
+    `ceiling`: a request may ask for what costs no more than it, or than the budget; None where anything goes.
+    """
 
     revision: int
     request: BudgetRequest
     resolved: Resolved
+    ceiling: Resolved | None
 
 
 @dataclass(frozen=True)
 class Stored:
-    """budget.json."""
+    """budget.json. `thresholds`: what the request meant when it was put in force."""
 
     bundle: str
     revision: int
     request: BudgetRequest
+    thresholds: Thresholds | None = None
     schema_version: int = SCHEMA_VERSION
-
-
-class Catalogue:
-    """What can be asked of one bundle. `profiles` is None for a bundle that was never profiled."""
-
-    def __init__(self, exits: int, profiles: Profiles | None) -> None:
-        self.exits = exits
-        self.profiles = profiles
-
-    def resolve(self, request: BudgetRequest) -> Resolved:
-        """Raises `InvalidParameterError`, `UnknownProfileError` or `InvalidThresholdsError`."""
-        if (request.profile is None) == (request.thresholds is None):
-            raise InvalidParameterError("give one of `profile` and `thresholds`, and one only")
-        if request.profile is not None:
-            return self._resolve_profile(request.profile)
-        assert request.thresholds is not None
-        try:
-            check_thresholds(request.thresholds, self.exits)
-        except ValueError as error:
-            raise InvalidThresholdsError(
-                f"{error}; GET /budget/frontier shows vectors that are known to be good"
-            ) from error
-        return self._describe(request.thresholds)
-
-    def _resolve_profile(self, name: str) -> Resolved:
-        if self.profiles is None:
-            raise UnknownProfileError(
-                f"there is no profile {name[:64]!r}: this bundle has none (run `dvt profile` on it); use `thresholds`"
-            )
-        if name not in self.profiles.named:
-            known = ", ".join(self.profiles.named)
-            raise UnknownProfileError(f"there is no profile {name[:64]!r}, this bundle has {known}")
-        point = self.profiles.named[name]
-        return Resolved(point.thresholds, name, self._number(point.thresholds), point)
-
-    def _describe(self, thresholds: Thresholds) -> Resolved:
-        number = self._number(thresholds)
-        measured = None
-        if self.profiles is not None and number is not None:
-            measured = self.profiles.frontier[number]
-        return Resolved(thresholds, None, number, measured)
-
-    def _number(self, thresholds: Thresholds) -> int | None:
-        frontier = self.profiles.frontier if self.profiles is not None else ()
-        return next((number for number, point in enumerate(frontier) if point.thresholds == thresholds), None)
 
 
 class Budget:
@@ -122,7 +71,7 @@ class Budget:
         log: logging.Logger,
     ) -> None:
         self.catalogue = catalogue
-        self.ceiling = catalogue.resolve(BudgetRequest(profile=ceiling)) if ceiling else None
+        self._ceiling = ceiling
         self._bundle = bundle
         self._folder = folder
         self._log = log
@@ -133,15 +82,41 @@ class Budget:
         with self._locked():
             self.in_force = self._start(self._read(), first)
 
-    def put(self, request: BudgetRequest) -> InForce:
-        """Put another budget in force, for good. Raises as `Catalogue.resolve` does, and `OSError`."""
-        resolved = self.catalogue.resolve(request)
+    def resolve(self, request: BudgetRequest) -> InForce:
+        """What `put` would put in force, under the present revision. Raises as `Catalogue.resolve` does."""
+        return self._in_force(self.in_force.revision, request)
+
+    def put(self, request: BudgetRequest, *, if_revision: int | None = None) -> InForce:
+        """Put another budget in force, for good; one that is in force already stays as it is.
+
+        Raises as `Catalogue.resolve` does, `RevisionChangedError` where another revision than `if_revision` is in
+        force, and `OSError`.
+        """
+        asked = self.resolve(request)
         with self._lock, self._locked():
+            if if_revision not in (None, self.in_force.revision):
+                raise RevisionChangedError(
+                    f"revision {if_revision} was expected (If-Match), {self.in_force.revision} is in force; "
+                    "GET /budget shows it"
+                )
             stored = self._read()
-            revision = max(self.in_force.revision, stored.revision if stored else 0) + 1
-            self._write(Stored(self._bundle, revision, request))
-            self.in_force = InForce(revision, request, resolved)
+            latest = max(self.in_force.revision, stored.revision if stored else 0)
+            if request == self.in_force.request and latest == self.in_force.revision:
+                return self.in_force
+            revision = latest + 1
+            self._write(Stored(self._bundle, revision, request, asked.resolved.thresholds))
+            self.in_force = replace(asked, revision=revision)
             return self.in_force
+
+    def settle(self) -> None:
+        """Resolve anew what depends on this device's speed, once that is measured."""
+        with self._lock:
+            if self.in_force.request.latency_ms is None:
+                return
+            try:
+                self.in_force = self._in_force(self.in_force.revision, self.in_force.request)
+            except BudgetNotMetError as error:
+                self._log.warning("stored budget is not met on this device", extra={"error": error.detail})
 
     def check_ceiling(self, asked: Resolved) -> None:
         """A request may ask for what is cheaper than the ceiling or than the budget in force.
@@ -149,29 +124,53 @@ class Budget:
         Between measured points the measured mean cost decides. A vector that was never measured is cheaper for sure
         only where no threshold is higher. Raises `AboveCeilingError`.
         """
-        if self.ceiling is None:
-            return
-        if any(_not_dearer(asked, bound) for bound in (self.ceiling, self.in_force.resolved)):
+        ceiling = self.in_force.ceiling
+        if ceiling is None or any(_not_dearer(asked, bound) for bound in (ceiling, self.in_force.resolved)):
             return
         raise AboveCeilingError(
-            f"that may cost more than the profile {self.ceiling.profile!r}, the operator's ceiling (DVT_CEILING); "
-            f"ask for that profile, or for thresholds of at most {list(self.ceiling.thresholds)}"
+            f"that may cost more than the profile {ceiling.profile!r}, the operator's ceiling (DVT_CEILING, or the "
+            f"budget's own); ask for that profile, or for thresholds of at most {list(ceiling.thresholds)}"
         )
 
+    def _in_force(self, revision: int, request: BudgetRequest, meanwhile: Resolved | None = None) -> InForce:
+        """`meanwhile` is in force where the device's speed matters and is not measured yet."""
+        name = request.ceiling or self._ceiling
+        ceiling = self.catalogue.resolve(BudgetRequest(profile=name)) if name else None
+        try:
+            resolved = self.catalogue.resolve(request)
+        except NotReadyError:
+            if meanwhile is None:
+                raise
+            resolved = meanwhile
+        return InForce(revision, request, resolved, ceiling)
+
     def _start(self, stored: Stored | None, first: BudgetRequest) -> InForce:
-        revision = stored.revision if stored else 0
-        if stored is not None and stored.bundle == self._bundle:
-            try:
-                return InForce(revision, stored.request, self.catalogue.resolve(stored.request))
-            except (InvalidParameterError, UnknownProfileError, InvalidThresholdsError) as error:
-                self._log.warning("stored budget does not fit", extra={"error": error.detail})
-        elif stored is not None:
+        """What was asked before, as this bundle has it; a vector of thresholds belongs to the bundle it was put for."""
+        if stored is None:
+            return self._begin(1, first)
+        is_same = stored.bundle == self._bundle
+        if not is_same and stored.request.thresholds is not None:
             self._log.warning(
-                "stored budget was made for another bundle and is not used",
+                "stored thresholds were made for another bundle and are dropped",
                 extra={"was": asdict(stored.request), "now": asdict(first)},
             )
-        started = InForce(revision + 1, first, self.catalogue.resolve(first))
-        self._write(Stored(self._bundle, started.revision, first))
+            return self._begin(stored.revision + 1, first)
+        try:
+            before = BudgetRequest(thresholds=stored.thresholds) if is_same and stored.thresholds is not None else first
+            started = self._in_force(stored.revision, stored.request, self.catalogue.resolve(before))
+        except (InvalidParameterError, UnknownProfileError, InvalidThresholdsError, BudgetNotMetError) as error:
+            self._log.warning("stored budget does not fit", extra={"error": error.detail, "now": asdict(first)})
+            return self._begin(stored.revision + 1, first)
+        if not is_same:
+            self._log.warning(
+                "stored budget is resolved anew for this bundle", extra={"budget": asdict(stored.request)}
+            )
+            self._write(Stored(self._bundle, stored.revision, stored.request, started.resolved.thresholds))
+        return started
+
+    def _begin(self, revision: int, request: BudgetRequest) -> InForce:
+        started = self._in_force(revision, request)
+        self._write(Stored(self._bundle, revision, request, started.resolved.thresholds))
         return started
 
     def _read(self) -> Stored | None:

@@ -8,10 +8,12 @@ import pytest
 from starlette.testclient import TestClient
 
 from tests.service.cascades import (
+    ADMIN,
     GMACS,
     LABELS,
     WEIGHTS_SHA256,
     FakeBackend,
+    certified_profiles,
     client_of,
     make_service,
     picture,
@@ -27,6 +29,22 @@ SCRIPT = sure_at({EASY: 1, MEDIUM: 2, HARD: 3})
 def client(tmp_path: Path) -> Iterator[TestClient]:
     with client_of(make_service(tmp_path, FakeBackend(SCRIPT), profiles=small_profiles())) as client:
         yield client
+
+
+def test_an_answer_quotes_what_is_certified_of_the_budget_that_decided_it(tmp_path: Path) -> None:
+    with client_of(make_service(tmp_path, FakeBackend(SCRIPT), profiles=certified_profiles())) as client:
+
+        def certificate(query: str = "", kind: int = EASY) -> object:
+            answer = client.post(f"/classify{query}", content=picture(kind)).json()
+            return answer["results"][0]["certificate"]
+
+        assert certificate() is None, "nothing is certified of `balanced`"
+        put = client.put("/budget", json={"max_risk": {"disagreement": 0.01}}, headers=ADMIN).json()
+        promised = {"risk": "disagreement", "epsilon": 0.01, "delta": 0.0125}
+        assert put["resolved"]["certificate"] == promised
+        assert certificate() == certificate(kind=HARD) == certificate("?priority=1") == promised
+        for query in ("?max_exit=2", "?min_confidence=0.5", "?profile=full", "?thresholds=0.9,0.8"):
+            assert certificate(query) is None, query
 
 
 def test_an_answer_has_every_promised_field(client: TestClient) -> None:

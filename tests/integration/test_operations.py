@@ -11,6 +11,7 @@ from starlette.testclient import TestClient
 
 from service.api.deps import Service
 from tests.service.cascades import (
+    ADMIN,
     ADMIN_KEY,
     LABELS,
     FakeBackend,
@@ -22,7 +23,6 @@ from tests.service.cascades import (
     wait_until,
 )
 
-ADMIN = {"Authorization": f"Bearer {ADMIN_KEY}"}
 EASY, HARD = 4, 14
 
 
@@ -50,6 +50,8 @@ def test_the_budget_says_what_is_asked_what_that_means_and_can_be_put_back(clien
         "top1": 0.9,
         "mean_gmacs": 0.3,
         "exit_shares": [0.5, 0.25, 0.25],
+        "certificate": None,
+        "uncertified": "the bundle has no certificates: run `dvt certify` on it",
     }
     assert budget == {
         "revision": 1,
@@ -59,7 +61,43 @@ def test_the_budget_says_what_is_asked_what_that_means_and_can_be_put_back(clien
         "ceiling": None,
     }
     again = client.put("/budget", json=budget["request"], headers=ADMIN)
-    assert (again.status_code, again.json()) == (200, {**budget, "revision": 2})
+    assert (again.status_code, again.json()) == (200, budget)
+
+
+def test_a_dry_run_tells_what_would_be_and_changes_nothing(client: TestClient) -> None:
+    before = client.get("/budget").json()
+    tried = client.put("/budget?dry_run=true", json={"gmacs": 0.2}, headers=ADMIN).json()
+    assert tried["request"] == {"gmacs": 0.2}
+    assert tried["resolved"]["thresholds"] == [0.4, 0.4]
+    assert (tried["in_force"], tried["revision"]) == (before["in_force"], 1)
+    assert client.get("/budget").json() == before
+
+
+def test_a_budget_that_changed_meanwhile_is_not_overwritten(client: TestClient) -> None:
+    tag = client.get("/budget").headers["ETag"]
+    assert tag == '"1"'
+    first = client.put("/budget", json={"profile": "fast"}, headers={**ADMIN, "If-Match": tag})
+    assert (first.status_code, first.headers["ETag"]) == (200, '"2"')
+    late = client.put("/budget", json={"profile": "full"}, headers={**ADMIN, "If-Match": tag})
+    assert (late.status_code, late.json()["code"]) == (412, "revision_changed")
+    assert client.put("/budget", json={"profile": "full"}, headers={**ADMIN, "If-Match": "*"}).status_code == 200
+    wrong = client.put("/budget", json={"profile": "fast"}, headers={**ADMIN, "If-Match": "abc"})
+    assert (wrong.status_code, wrong.json()["code"]) == (422, "invalid_parameter")
+
+
+def test_what_cannot_be_had_is_refused_with_the_nearest_that_can_be_put(client: TestClient) -> None:
+    refused = client.put("/budget", json={"gmacs": 0.01}, headers=ADMIN)
+    assert (refused.status_code, refused.json()["code"]) == (422, "budget_not_met")
+    assert client.put("/budget", json=refused.json()["nearest"], headers=ADMIN).status_code == 200
+    risk = client.put("/budget", json={"max_risk": {"disagreement": 0.01}}, headers=ADMIN)
+    assert (risk.status_code, risk.json()["code"]) == (422, "budget_not_met")
+    assert "dvt certify" in risk.json()["detail"]
+
+
+def test_time_is_that_of_this_devices_stages(client: TestClient) -> None:
+    put = client.put("/budget", json={"latency_ms": 3_600_000, "quantile": 1.0}, headers=ADMIN).json()
+    assert put["resolved"]["thresholds"] == [None, None]
+    assert client.put("/budget", json={"latency_ms": 1e-9}, headers=ADMIN).json()["code"] == "budget_not_met"
 
 
 def test_a_new_budget_decides_from_the_next_image_on(client: TestClient) -> None:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ from starlette.testclient import TestClient
 from models.bundle import Bundle
 from models.config import BackboneConfig, ConvStep, ConvTokenizer, DVTConfig, InputConfig, StageConfig
 from models.preprocess import Pixels
-from models.profiles import ExitProfile, OperatingPoint, Profiles
+from models.profiles import Certificate, Claim, ClaimGrid, ExitProfile, OperatingPoint, Profiles, Split
 from service.api.app import create_app
 from service.api.deps import Service
 from service.backends.base import Slot, SlotPool
@@ -34,6 +34,7 @@ LABELS = ("apple", "bell", "cat", "dog")
 BLACK = 0
 GMACS = (0.1, 0.3, 1.0)
 ADMIN_KEY = "let-me-in"
+ADMIN = {"Authorization": f"Bearer {ADMIN_KEY}"}
 WEIGHTS_SHA256, CONFIG_SHA256 = "a" * 64, "c" * 64
 
 
@@ -48,7 +49,8 @@ def small_profiles() -> Profiles:
     """Four named profiles of a cascade of three exits; `balanced` is point 1 of the frontier."""
 
     def point(thresholds: tuple[float | None, ...], top1: float, gmacs: float) -> OperatingPoint:
-        return OperatingPoint(thresholds, top1, gmacs, (0.5, 0.25, 0.25))
+        shares = (0.5, 0.25, 0.25) if any(thresholds) else (0.0, 0.0, 1.0)
+        return OperatingPoint(thresholds, top1, gmacs, shares)
 
     fast, balanced = point((0.4, 0.4), 0.80, 0.15), point((0.8, 0.6), 0.90, 0.3)
     accurate, full = point((0.95, 0.9), 0.95, 0.6), point((None, None), 0.96, 1.0)
@@ -62,6 +64,23 @@ def small_profiles() -> Profiles:
         named={"fast": fast, "balanced": balanced, "accurate": accurate, "full": full},
         static_gmacs=0.8,
     )
+
+
+def certified_profiles() -> Profiles:
+    """The same with certificates: disagreement of 1 and 5 % by vectors of their own, accuracy drop of 5 % by `fast`."""
+    profiles = small_profiles()
+    points = (
+        OperatingPoint((0.9, 0.8), 0.93, 0.5, (0.6, 0.2, 0.2)),
+        OperatingPoint((0.6, 0.5), 0.85, 0.2, (0.8, 0.1, 0.1)),
+        profiles.named["fast"],
+    )
+    claims = Claim("disagreement", 0.01), Claim("disagreement", 0.05), Claim("accuracy_drop", 0.05)
+    split = Split("certify", 1500, "c" * 64)
+    certificates = (
+        Certificate(claim, 0.0125, point, split, 3, FakeBackend.name, "float32")
+        for claim, point in zip(claims, points, strict=True)
+    )
+    return replace(profiles, claims=ClaimGrid(0.0375, claims), certificates=tuple(certificates))
 
 
 Script = Callable[[int, int], float]

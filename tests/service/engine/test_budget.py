@@ -2,13 +2,22 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from models.profiles import Profiles
-from service.engine.budget import FILE, Budget, BudgetRequest, Catalogue, confidence_rule
-from service.errors import AboveCeilingError, InvalidParameterError, InvalidThresholdsError, UnknownProfileError
+from service.engine.budget import FILE, Budget, confidence_rule
+from service.engine.catalogue import BudgetRequest, Catalogue
+from service.errors import (
+    AboveCeilingError,
+    InvalidParameterError,
+    InvalidThresholdsError,
+    NotReadyError,
+    RevisionChangedError,
+    UnknownProfileError,
+)
 from tests.service.cascades import quiet_log, small_profiles
 
 
@@ -52,10 +61,70 @@ def test_each_change_is_a_revision_that_outlives_a_restart(tmp_path: Path) -> No
     assert budget_in(tmp_path).in_force.request == BudgetRequest(thresholds=(None, 0.5))
 
 
-def test_the_budget_of_another_bundle_is_not_used_but_counted_on(tmp_path: Path) -> None:
-    budget_in(tmp_path, bundle="bundle-1").put(BudgetRequest(profile="fast"))
+def test_another_bundle_has_the_same_request_resolved_anew(tmp_path: Path) -> None:
+    budget_in(tmp_path, bundle="bundle-1").put(BudgetRequest(gmacs=0.3))
+    other = small_profiles()
+    cheaper = replace(other.frontier[1], thresholds=(0.7, 0.5))
+    other = replace(other, frontier=(cheaper, *other.frontier[2:]), named={**other.named, "balanced": cheaper})
+    in_force = budget_in(tmp_path, bundle="bundle-2", profiles=other).in_force
+    assert (in_force.revision, in_force.request) == (2, BudgetRequest(gmacs=0.3))
+    assert in_force.resolved.thresholds == (0.7, 0.5)
+
+
+def test_thresholds_of_another_bundle_are_dropped_and_counted_on(tmp_path: Path) -> None:
+    budget_in(tmp_path, bundle="bundle-1").put(BudgetRequest(thresholds=(0.5, 0.5)))
     other = budget_in(tmp_path, bundle="bundle-2")
     assert (other.in_force.revision, other.in_force.request) == (3, BudgetRequest(profile="balanced"))
+
+
+def test_what_is_in_force_already_keeps_its_revision(tmp_path: Path) -> None:
+    budget = budget_in(tmp_path)
+    first = budget.put(BudgetRequest(profile="fast"))
+    assert budget.put(BudgetRequest(profile="fast")) is first
+    assert budget.put(BudgetRequest(profile="fast", ceiling="accurate")).revision == 3
+
+
+def test_who_names_the_revision_changes_that_one_only(tmp_path: Path) -> None:
+    budget = budget_in(tmp_path)
+    assert budget.put(BudgetRequest(profile="fast"), if_revision=1).revision == 2
+    with pytest.raises(RevisionChangedError, match="revision 1 was expected"):
+        budget.put(BudgetRequest(profile="full"), if_revision=1)
+    assert budget.in_force.request == BudgetRequest(profile="fast")
+
+
+def test_the_budgets_own_ceiling_stands_in_for_the_services(tmp_path: Path) -> None:
+    budget = budget_in(tmp_path, ceiling="balanced")
+    accurate = budget.catalogue.resolve(BudgetRequest(profile="accurate"))
+    with pytest.raises(AboveCeilingError):
+        budget.check_ceiling(accurate)
+    budget.put(BudgetRequest(profile="fast", ceiling="accurate"))
+    budget.check_ceiling(accurate)
+
+
+def test_a_budget_of_time_waits_for_the_device_to_be_measured(tmp_path: Path) -> None:
+    seconds: list[float] = []
+    request = BudgetRequest(latency_ms=2, quantile=0.5)
+
+    def open_budget(bundle: str) -> Budget:
+        catalogue = Catalogue(3, small_profiles(), stage_seconds=lambda: seconds)
+        return Budget(catalogue, bundle=bundle, first_profile="balanced", ceiling="", folder=tmp_path, log=quiet_log())
+
+    budget = open_budget("bundle-1")
+    with pytest.raises(NotReadyError):
+        budget.put(request)
+    seconds[:] = [0.001, 0.001, 0.001]
+    assert budget.put(request).resolved.profile is None
+    put = budget.in_force.resolved.thresholds
+    assert put == (0.95, 0.9)
+
+    seconds.clear()
+    again = open_budget("bundle-1")
+    assert (again.in_force.revision, again.in_force.resolved.thresholds) == (2, put)
+    elsewhere = open_budget("bundle-2")
+    assert elsewhere.in_force.resolved.thresholds == (0.8, 0.6), "the first profile's, in the meantime"
+    seconds[:] = [0.001, 0.001, 0.001]
+    elsewhere.settle()
+    assert (elsewhere.in_force.request, elsewhere.in_force.resolved.thresholds) == (request, put)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"revision": 5}', "\x00\xff"])
@@ -76,7 +145,11 @@ def test_a_profile_that_the_bundle_no_longer_has_gives_way_to_the_first_budget(t
 def test_two_services_on_one_folder_never_give_the_same_revision(tmp_path: Path) -> None:
     budgets = [budget_in(tmp_path) for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:
-        puts = [pool.submit(budget.put, BudgetRequest(profile="fast")) for budget in budgets for _ in range(5)]
+        puts = [
+            pool.submit(budget.put, BudgetRequest(thresholds=(0.5, number / 10)))
+            for budget in budgets
+            for number in range(5)
+        ]
         revisions = [put.result().revision for put in puts]
     assert sorted(revisions) == list(range(2, 22))
 
