@@ -11,7 +11,16 @@ from pydantic import ValidationError
 from service.api.body import BodyLimits, parse_json, read_body
 from service.api.deps import AdminDep, ServiceDep
 from service.api.handlers import invalid_parameter
-from service.api.schemas import BudgetBody, BudgetResponse, FrontierResponse, Point, certificate_ref, problems
+from service.api.schemas import (
+    BudgetBody,
+    BudgetResponse,
+    ChangeOfBudget,
+    FrontierResponse,
+    HistoryResponse,
+    Point,
+    certificate_ref,
+    problems,
+)
 from service.engine.budget import InForce
 from service.engine.catalogue import BudgetRequest, Resolved
 from service.errors import BadJsonError, EmptyBodyError, InvalidParameterError
@@ -57,7 +66,7 @@ async def put_budget(
     before = service.budget.in_force
     if dry_run:
         return _response(service.budget.resolve(asked), before)
-    in_force = await asyncio.to_thread(service.budget.put, asked, if_revision=expected)
+    in_force = await asyncio.to_thread(service.budget.put, asked, by=admin.name, if_revision=expected)
     if in_force is not before:
         service.metrics.budget_revision(in_force.revision)
         service.log.info(
@@ -65,6 +74,23 @@ async def put_budget(
             extra={"revision": in_force.revision, "by": admin.name, "request": _as_put(asked)},
         )
     return _response(in_force, in_force)
+
+
+@router.get(
+    "/budget/history",
+    response_model=HistoryResponse,
+    responses=problems(401, 403),
+    summary="Who changed the budget (admin)",
+)
+async def get_history(service: ServiceDep, _: AdminDep) -> HistoryResponse:
+    """The last changes, the newest first: when, by whose key, and what was asked for."""
+    changes = reversed(service.budget.history)
+    return HistoryResponse(
+        changes=[
+            ChangeOfBudget(revision=each.revision, at=each.at, by=each.by, request=_as_put(each.request))
+            for each in changes
+        ]
+    )
 
 
 @router.get(

@@ -197,6 +197,19 @@ class BudgetResponse(Strict):
     ceiling: str | None
 
 
+class ChangeOfBudget(Strict):
+    """`at` is UTC; `by` the name of the key, or `start` for a budget that nobody asked for."""
+
+    revision: int
+    at: str
+    by: str
+    request: dict[str, Any]
+
+
+class HistoryResponse(Strict):
+    changes: list[ChangeOfBudget]
+
+
 class FrontierResponse(Strict):
     """What can be asked for: named profiles, and all points that no other beats in both cost and accuracy."""
 

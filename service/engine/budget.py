@@ -4,16 +4,14 @@ A change is a new revision, written atomically beside the hashes of the bundle t
 to weights, so the budget of another bundle is not used.
 """
 
-import fcntl
 import logging
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
-from models import strict_json
-from models.bundle import write_file_atomically
+from service.engine.budget_file import HISTORY, BudgetFile, Change, Stored
 from service.engine.catalogue import BudgetRequest, Catalogue, Resolved
 from service.errors import (
     AboveCeilingError,
@@ -26,8 +24,8 @@ from service.errors import (
 )
 from service.types import Thresholds
 
-SCHEMA_VERSION = 1
-FILE, LOCK = "budget.json", "budget.lock"
+# Who is named for a budget that nobody asked for.
+STARTED = "start"
 
 
 @dataclass(frozen=True)
@@ -43,19 +41,12 @@ class InForce:
     ceiling: Resolved | None
 
 
-@dataclass(frozen=True)
-class Stored:
-    """budget.json. `thresholds`: what the request meant when it was put in force."""
-
-    bundle: str
-    revision: int
-    request: BudgetRequest
-    thresholds: Thresholds | None = None
-    schema_version: int = SCHEMA_VERSION
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
 
 
 class Budget:
-    """The budget in force, thread-safe. `bundle` is the pair of hashes that it belongs to.
+    """The budget in force, thread-safe, and its last changes. `bundle` is the pair of hashes that it belongs to.
 
     Raises `UnknownProfileError` for a `ceiling` or a first profile that the bundle does not have.
     """
@@ -69,43 +60,47 @@ class Budget:
         ceiling: str,
         folder: Path,
         log: logging.Logger,
+        now: Callable[[], datetime] = _utc_now,
     ) -> None:
         self.catalogue = catalogue
         self._ceiling = ceiling
         self._bundle = bundle
-        self._folder = folder
+        self._file = BudgetFile(folder, log)
         self._log = log
+        self._now = now
         self._lock = threading.Lock()
         # Without profiles nothing is known of leaving early, so nothing leaves early.
         whole = BudgetRequest(thresholds=(None,) * (catalogue.exits - 1))
         first = whole if catalogue.profiles is None else BudgetRequest(profile=first_profile)
-        with self._locked():
-            self.in_force = self._start(self._read(), first)
+        self.history: tuple[Change, ...] = ()
+        with self._file.locked():
+            self._file.tidy()
+            self.in_force = self._start(self._file.read(), first)
 
     def resolve(self, request: BudgetRequest) -> InForce:
         """What `put` would put in force, under the present revision. Raises as `Catalogue.resolve` does."""
         return self._in_force(self.in_force.revision, request)
 
-    def put(self, request: BudgetRequest, *, if_revision: int | None = None) -> InForce:
-        """Put another budget in force, for good; one that is in force already stays as it is.
+    def put(self, request: BudgetRequest, *, by: str, if_revision: int | None = None) -> InForce:
+        """Put another budget in force, for good, `by` a key of that name; one that is in force already stays as it is.
 
         Raises as `Catalogue.resolve` does, `RevisionChangedError` where another revision than `if_revision` is in
         force, and `OSError`.
         """
         asked = self.resolve(request)
-        with self._lock, self._locked():
+        with self._lock, self._file.locked():
             if if_revision not in (None, self.in_force.revision):
                 raise RevisionChangedError(
                     f"revision {if_revision} was expected (If-Match), {self.in_force.revision} is in force; "
                     "GET /budget shows it"
                 )
-            stored = self._read()
+            stored = self._file.read()
+            if stored is not None and stored.revision > self.in_force.revision:
+                self.history = stored.history
             latest = max(self.in_force.revision, stored.revision if stored else 0)
             if request == self.in_force.request and latest == self.in_force.revision:
                 return self.in_force
-            revision = latest + 1
-            self._write(Stored(self._bundle, revision, request, asked.resolved.thresholds))
-            self.in_force = replace(asked, revision=revision)
+            self.in_force = self._keep(replace(asked, revision=latest + 1), by)
             return self.in_force
 
     def settle(self) -> None:
@@ -147,51 +142,38 @@ class Budget:
     def _start(self, stored: Stored | None, first: BudgetRequest) -> InForce:
         """What was asked before, as this bundle has it; a vector of thresholds belongs to the bundle it was put for."""
         if stored is None:
-            return self._begin(1, first)
+            return self._keep(self._in_force(1, first), STARTED)
+        self.history = stored.history
         is_same = stored.bundle == self._bundle
         if not is_same and stored.request.thresholds is not None:
             self._log.warning(
                 "stored thresholds were made for another bundle and are dropped",
                 extra={"was": asdict(stored.request), "now": asdict(first)},
             )
-            return self._begin(stored.revision + 1, first)
+            return self._keep(self._in_force(stored.revision + 1, first), STARTED)
         try:
             before = BudgetRequest(thresholds=stored.thresholds) if is_same and stored.thresholds is not None else first
             started = self._in_force(stored.revision, stored.request, self.catalogue.resolve(before))
         except (InvalidParameterError, UnknownProfileError, InvalidThresholdsError, BudgetNotMetError) as error:
             self._log.warning("stored budget does not fit", extra={"error": error.detail, "now": asdict(first)})
-            return self._begin(stored.revision + 1, first)
+            return self._keep(self._in_force(stored.revision + 1, first), STARTED)
         if not is_same:
             self._log.warning(
                 "stored budget is resolved anew for this bundle", extra={"budget": asdict(stored.request)}
             )
-            self._write(Stored(self._bundle, stored.revision, stored.request, started.resolved.thresholds))
+            self._write(started, self.history)
         return started
 
-    def _begin(self, revision: int, request: BudgetRequest) -> InForce:
-        started = self._in_force(revision, request)
-        self._write(Stored(self._bundle, revision, request, started.resolved.thresholds))
-        return started
+    def _keep(self, changed: InForce, by: str) -> InForce:
+        """Written as a change by whoever asked for it. Raises `OSError`, and then nothing has changed."""
+        change = Change(changed.revision, self._now().isoformat(timespec="seconds"), by, changed.request)
+        history = (*self.history, change)[-HISTORY:]
+        self._write(changed, history)
+        self.history = history
+        return changed
 
-    def _read(self) -> Stored | None:
-        path = self._folder / FILE
-        try:
-            return strict_json.loads(Stored, path.read_text(encoding="utf-8"), str(path))
-        except FileNotFoundError:
-            return None
-        except (strict_json.SchemaError, UnicodeDecodeError) as error:
-            self._log.warning("stored budget cannot be read and is replaced", extra={"error": str(error)})
-            return None
-
-    def _write(self, stored: Stored) -> None:
-        write_file_atomically(self._folder / FILE, strict_json.dumps(stored).encode())
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Alone among processes that share the folder."""
-        with (self._folder / LOCK).open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+    def _write(self, budget: InForce, history: tuple[Change, ...]) -> None:
+        self._file.write(Stored(self._bundle, budget.revision, budget.request, budget.resolved.thresholds, history))
 
 
 def confidence_rule(exits: int, least: float) -> Thresholds:

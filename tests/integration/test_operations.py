@@ -94,6 +94,18 @@ def test_what_cannot_be_had_is_refused_with_the_nearest_that_can_be_put(client: 
     assert "dvt certify" in risk.json()["detail"]
 
 
+def test_the_admin_reads_who_changed_the_budget(client: TestClient) -> None:
+    client.put("/budget", json={"max_risk": {"disagreement": 0.01}}, headers=ADMIN)
+    client.put("/budget", json={"gmacs": 0.3}, headers=ADMIN)
+    assert client.get("/budget/history").status_code == 401
+    changes = client.get("/budget/history", headers=ADMIN).json()["changes"]
+    assert [(change["revision"], change["request"]) for change in changes] == [
+        (2, {"gmacs": 0.3}),
+        (1, {"profile": "balanced"}),
+    ]
+    assert changes[0]["by"] != changes[1]["by"] == "start"
+
+
 def test_time_is_that_of_this_devices_stages(client: TestClient) -> None:
     put = client.put("/budget", json={"latency_ms": 3_600_000, "quantile": 1.0}, headers=ADMIN).json()
     assert put["resolved"]["thresholds"] == [None, None]

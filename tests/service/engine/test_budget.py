@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from models.profiles import Profiles
-from service.engine.budget import FILE, Budget, confidence_rule
+from service.engine.budget import Budget, confidence_rule
+from service.engine.budget_file import FILE
 from service.engine.catalogue import BudgetRequest, Catalogue
 from service.errors import (
     AboveCeilingError,
@@ -45,24 +46,24 @@ def test_a_profile_resolves_to_its_thresholds_and_its_point_on_the_frontier(tmp_
 
 def test_thresholds_of_the_frontier_are_recognised_and_others_are_taken_as_they_are(tmp_path: Path) -> None:
     budget = budget_in(tmp_path)
-    known = budget.put(BudgetRequest(thresholds=(0.95, 0.9))).resolved
+    known = budget.put(BudgetRequest(thresholds=(0.95, 0.9)), by="me").resolved
     assert (known.operating_point, known.profile) == (2, None)
-    new = budget.put(BudgetRequest(thresholds=(0.123, None))).resolved
+    new = budget.put(BudgetRequest(thresholds=(0.123, None)), by="me").resolved
     assert (new.thresholds, new.operating_point, new.measured) == ((0.123, None), None, None)
 
 
 def test_each_change_is_a_revision_that_outlives_a_restart(tmp_path: Path) -> None:
     budget = budget_in(tmp_path)
     assert budget.in_force.revision == 1
-    assert budget.put(BudgetRequest(profile="fast")).revision == 2
+    assert budget.put(BudgetRequest(profile="fast"), by="me").revision == 2
     again = budget_in(tmp_path, first_profile="accurate")
     assert (again.in_force.revision, again.in_force.request) == (2, BudgetRequest(profile="fast"))
-    assert again.put(BudgetRequest(thresholds=(None, 0.5))).revision == 3
+    assert again.put(BudgetRequest(thresholds=(None, 0.5)), by="me").revision == 3
     assert budget_in(tmp_path).in_force.request == BudgetRequest(thresholds=(None, 0.5))
 
 
 def test_another_bundle_has_the_same_request_resolved_anew(tmp_path: Path) -> None:
-    budget_in(tmp_path, bundle="bundle-1").put(BudgetRequest(gmacs=0.3))
+    budget_in(tmp_path, bundle="bundle-1").put(BudgetRequest(gmacs=0.3), by="me")
     other = small_profiles()
     cheaper = replace(other.frontier[1], thresholds=(0.7, 0.5))
     other = replace(other, frontier=(cheaper, *other.frontier[2:]), named={**other.named, "balanced": cheaper})
@@ -72,23 +73,23 @@ def test_another_bundle_has_the_same_request_resolved_anew(tmp_path: Path) -> No
 
 
 def test_thresholds_of_another_bundle_are_dropped_and_counted_on(tmp_path: Path) -> None:
-    budget_in(tmp_path, bundle="bundle-1").put(BudgetRequest(thresholds=(0.5, 0.5)))
+    budget_in(tmp_path, bundle="bundle-1").put(BudgetRequest(thresholds=(0.5, 0.5)), by="me")
     other = budget_in(tmp_path, bundle="bundle-2")
     assert (other.in_force.revision, other.in_force.request) == (3, BudgetRequest(profile="balanced"))
 
 
 def test_what_is_in_force_already_keeps_its_revision(tmp_path: Path) -> None:
     budget = budget_in(tmp_path)
-    first = budget.put(BudgetRequest(profile="fast"))
-    assert budget.put(BudgetRequest(profile="fast")) is first
-    assert budget.put(BudgetRequest(profile="fast", ceiling="accurate")).revision == 3
+    first = budget.put(BudgetRequest(profile="fast"), by="me")
+    assert budget.put(BudgetRequest(profile="fast"), by="me") is first
+    assert budget.put(BudgetRequest(profile="fast", ceiling="accurate"), by="me").revision == 3
 
 
 def test_who_names_the_revision_changes_that_one_only(tmp_path: Path) -> None:
     budget = budget_in(tmp_path)
-    assert budget.put(BudgetRequest(profile="fast"), if_revision=1).revision == 2
+    assert budget.put(BudgetRequest(profile="fast"), by="me", if_revision=1).revision == 2
     with pytest.raises(RevisionChangedError, match="revision 1 was expected"):
-        budget.put(BudgetRequest(profile="full"), if_revision=1)
+        budget.put(BudgetRequest(profile="full"), by="me", if_revision=1)
     assert budget.in_force.request == BudgetRequest(profile="fast")
 
 
@@ -97,7 +98,7 @@ def test_the_budgets_own_ceiling_stands_in_for_the_services(tmp_path: Path) -> N
     accurate = budget.catalogue.resolve(BudgetRequest(profile="accurate"))
     with pytest.raises(AboveCeilingError):
         budget.check_ceiling(accurate)
-    budget.put(BudgetRequest(profile="fast", ceiling="accurate"))
+    budget.put(BudgetRequest(profile="fast", ceiling="accurate"), by="me")
     budget.check_ceiling(accurate)
 
 
@@ -111,9 +112,9 @@ def test_a_budget_of_time_waits_for_the_device_to_be_measured(tmp_path: Path) ->
 
     budget = open_budget("bundle-1")
     with pytest.raises(NotReadyError):
-        budget.put(request)
+        budget.put(request, by="me")
     seconds[:] = [0.001, 0.001, 0.001]
-    assert budget.put(request).resolved.profile is None
+    assert budget.put(request, by="me").resolved.profile is None
     put = budget.in_force.resolved.thresholds
     assert put == (0.95, 0.9)
 
@@ -146,7 +147,7 @@ def test_two_services_on_one_folder_never_give_the_same_revision(tmp_path: Path)
     budgets = [budget_in(tmp_path) for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:
         puts = [
-            pool.submit(budget.put, BudgetRequest(thresholds=(0.5, number / 10)))
+            pool.submit(budget.put, BudgetRequest(thresholds=(0.5, number / 10)), by="me")
             for budget in budgets
             for number in range(5)
         ]
@@ -158,9 +159,9 @@ def test_without_profiles_the_whole_cascade_runs_and_only_thresholds_can_be_aske
     budget = budget_in(tmp_path, bare=True)
     assert budget.in_force.request == BudgetRequest(thresholds=(None, None))
     assert budget.in_force.resolved.thresholds == (None, None)
-    assert budget.put(BudgetRequest(thresholds=(0.5, 0.5))).resolved.thresholds == (0.5, 0.5)
+    assert budget.put(BudgetRequest(thresholds=(0.5, 0.5)), by="me").resolved.thresholds == (0.5, 0.5)
     with pytest.raises(UnknownProfileError, match="dvt profile"):
-        budget.put(BudgetRequest(profile="fast"))
+        budget.put(BudgetRequest(profile="fast"), by="me")
 
 
 @pytest.mark.parametrize(
@@ -180,7 +181,7 @@ def test_what_cannot_be_resolved_changes_nothing(
     budget = budget_in(tmp_path)
     before = (tmp_path / FILE).read_bytes()
     with pytest.raises(error):
-        budget.put(request_)
+        budget.put(request_, by="me")
     assert (budget.in_force.revision, (tmp_path / FILE).read_bytes()) == (1, before)
 
 
