@@ -64,7 +64,9 @@ def _add_schemas(app: FastAPI) -> None:
         schema = draw()
         shapes = schema.setdefault("components", {}).setdefault("schemas", {})
         for kind in (Problem, BudgetBody):
-            shapes.setdefault(kind.__name__, kind.model_json_schema(ref_template="#/components/schemas/{model}"))
+            shape = kind.model_json_schema(ref_template="#/components/schemas/{model}")
+            for name, part in {**shape.pop("$defs", {}), kind.__name__: shape}.items():
+                shapes.setdefault(name, part)
         # The framework's own form of a validation error, which this service never sends.
         for name in ("HTTPValidationError", "ValidationError"):
             shapes.pop(name, None)

@@ -70,7 +70,7 @@ class Catalogue:
     profiles: Profiles | None
     backend: str = "onnx"
     precision: str = "float32"
-    stage_seconds: StageSeconds = field(default=tuple, compare=False)
+    stage_seconds: StageSeconds = field(default=lambda: (), compare=False)
 
     @property
     def certificates(self) -> tuple[Certificate, ...]:

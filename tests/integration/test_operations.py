@@ -1,5 +1,7 @@
 """What an operator meets: budget, keys, hosts, health, metrics, documentation, overload."""
 
+import json
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -274,6 +276,9 @@ def test_the_schema_knows_every_path_form_and_error(client: TestClient) -> None:
     assert "HTTPValidationError" not in str(schema)
     shapes = schema["components"]["schemas"]
     assert {"Problem", "BudgetBody", "ClassifyResponse"} <= set(shapes)
+    referred_to = set(re.findall(r'"#/components/schemas/([^"]+)"', json.dumps(schema)))
+    assert referred_to <= set(shapes)
+    assert "MaxRisk" in referred_to
 
 
 def test_metrics_count_exits_costs_and_refusals(client: TestClient) -> None:
