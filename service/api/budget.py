@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from service.api.body import BodyLimits, parse_json, read_body
 from service.api.deps import AdminDep, ServiceDep
 from service.api.handlers import invalid_parameter
+from service.api.picture import SVG, frontier_svg
 from service.api.schemas import (
     BudgetBody,
     BudgetResponse,
@@ -94,20 +95,31 @@ async def get_history(service: ServiceDep, _: AdminDep) -> HistoryResponse:
 
 
 @router.get(
-    "/budget/frontier", response_model=FrontierResponse, responses=problems(401), summary="What can be asked for"
+    "/budget/frontier",
+    response_model=FrontierResponse,
+    responses={**problems(401), 200: {"content": {SVG: {}}}},
+    summary="What can be asked for",
 )
-async def get_frontier(service: ServiceDep) -> FrontierResponse:
-    """Named profiles, and the points that no other beats in both cost and accuracy. Empty without profiles."""
+async def get_frontier(request: Request, service: ServiceDep) -> Response:
+    """Named profiles, and the points that no other beats in both cost and accuracy; as a picture for those who accept
+    SVG rather than JSON. Empty without profiles."""
     catalogue = service.budget.catalogue
-    if catalogue.profiles is None:
-        return FrontierResponse(profiles=[], frontier=[])
-    return FrontierResponse(
-        profiles=[_point(catalogue.resolve(BudgetRequest(profile=name))) for name in catalogue.profiles.named],
+    named = {} if catalogue.profiles is None else catalogue.profiles.named
+    frontier = () if catalogue.profiles is None else catalogue.profiles.frontier
+    if SVG in request.headers.get("accept", ""):
+        return Response(
+            frontier_svg(frontier, named, service.budget.in_force.resolved.measured),
+            media_type=SVG,
+            headers={"Vary": "Accept"},
+        )
+    answer = FrontierResponse(
+        profiles=[_point(catalogue.resolve(BudgetRequest(profile=name))) for name in named],
         frontier=[
             _point(replace(catalogue.describe(point.thresholds), operating_point=number, measured=point))
-            for number, point in enumerate(catalogue.profiles.frontier)
+            for number, point in enumerate(frontier)
         ],
     )
+    return Response(answer.model_dump_json(), media_type="application/json", headers={"Vary": "Accept"})
 
 
 def read_request(body: bytes) -> BudgetRequest:

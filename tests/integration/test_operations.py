@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from starlette.testclient import TestClient
@@ -134,6 +135,30 @@ def test_the_frontier_shows_what_can_be_asked_for(client: TestClient) -> None:
     assert [point["profile"] for point in frontier["profiles"]] == ["fast", "balanced", "accurate", "full"]
     assert [point["operating_point"] for point in frontier["frontier"]] == [0, 1, 2, 3]
     assert frontier["frontier"][3]["thresholds"] == [None, None]
+
+
+def test_the_frontier_is_a_picture_too(client: TestClient) -> None:
+    response = client.get("/budget/frontier", headers={"Accept": "image/svg+xml"})
+    assert response.headers["Content-Type"] == "image/svg+xml"
+    drawing = ElementTree.fromstring(response.text)
+    words = [element.text for element in drawing.iter("{http://www.w3.org/2000/svg}text")]
+    assert {"fast", "balanced", "accurate", "full", "● in force", "mean GMACs an image"} <= set(words)
+    places = [
+        (float(circle.attrib["cx"]), float(circle.attrib["cy"]))
+        for circle in drawing.iter("{http://www.w3.org/2000/svg}circle")
+    ]
+    costs, heights = zip(*places[:4], strict=True)
+    assert list(costs) == sorted(costs)
+    assert list(heights) == sorted(heights, reverse=True), "more accurate is higher up"
+    assert all(0 < left < 640 and 0 < top < 400 for left, top in places)
+
+
+def test_a_bundle_without_profiles_has_an_empty_picture(tmp_path: Path) -> None:
+    with client_of(make_service(tmp_path)) as client:
+        response = client.get("/budget/frontier", headers={"Accept": "image/svg+xml"})
+        assert response.status_code == 200
+        ElementTree.fromstring(response.text)
+        assert client.get("/budget/frontier").json() == {"profiles": [], "frontier": []}
 
 
 def test_only_the_admin_changes_the_budget(client: TestClient) -> None:
