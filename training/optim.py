@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 EMBEDDINGS = ("cls_token", "pos_embed")
+# Matrices that Muon's large steps do not suit: they begin at nothing, or nearly so, and decide what is said or heard.
+BY_ADAMW = (".head.", ".feature_reuse.", ".relation_reuse.")
 
 Tensors = list[Tensor] | tuple[Tensor, ...]
 
@@ -30,8 +32,8 @@ class MuonConfig:
 class OptimConfig:
     """`learning_rate` is the peak, reached after `warmup_steps` and falling to `final_share` of it at `total_steps`.
 
-    `muon`: moves all that decays but the heads, in AdamW's stead. `clip_norm` and `ema_decay` of 0 switch clipping and
-    averaging off.
+    `muon`: moves all that decays but heads and reuse, in AdamW's stead. `clip_norm` and `ema_decay` of 0 switch
+    clipping and averaging off.
     """
 
     learning_rate: float
@@ -129,7 +131,7 @@ def build_optimizers(model: nn.Module, config: OptimConfig) -> Optimizers:
     decayed, kept = split_parameters(model)
     by_muon: list[nn.Parameter] = []
     if config.muon is not None:
-        by_muon = [parameter for name, parameter in decayed.items() if ".head." not in f".{name}"]
+        by_muon = [parameter for name, parameter in decayed.items() if not any(part in f".{name}" for part in BY_ADAMW)]
     moved = set(map(id, by_muon))
     groups: list[dict[str, Any]] = [
         {

@@ -28,7 +28,7 @@ from training.inputs import PixelInputs, TrainingInputs, ViewInputs
 from training.modelcard import Measured, model_card
 from training.pretrained import load_stem
 from training.recipe import NamedRecipe, Recipe
-from training.start import start_from
+from training.start import begin_without_reuse, start_from
 from training.trainer import Evaluate, RunFiles, Trainer
 from training.views import ViewCache, ViewConfig, build_views
 
@@ -82,7 +82,9 @@ def _train(named: NamedRecipe, options: TrainOptions, files: RunFiles, world: Wo
         model.stem.load_state_dict(load_stem())
         model.stem.requires_grad_(False)
     draws = recipe.seed
-    if options.start is not None:
+    if options.start is None:
+        begin_without_reuse(model)
+    else:
         start = start_from(model, options.start, cut)
         # With the same draws, every image would look as it did in the round before.
         draws += int(start.weights_sha256[:6], 16)

@@ -1,13 +1,23 @@
-"""Training that starts from a bundle's weights: the next round of a run, or its network on a user's own classes."""
+"""What training starts from: random weights, or a bundle's, for the next round of a run or a user's own classes."""
 
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from models.bundle import Bundle, BundleError, read_bundle
 from models.dvt import DVT
+from models.reuse import FeatureReuse, RelationReuse
 from training.folders import DataError
 from training.splits import FILE_NAME, SplitRecord, Splits, hash_files, read_record
+
+
+def begin_without_reuse(model: DVT) -> None:
+    """Let random weights begin with stages that add nothing to each other: noise from one would hold up the next."""
+    for module in model.modules():
+        if isinstance(module, FeatureReuse | RelationReuse):
+            for parameter in module.fc2.parameters():
+                nn.init.zeros_(parameter)
 
 
 def start_from(model: DVT, path: Path, splits: Splits) -> Bundle:

@@ -97,7 +97,7 @@ def test_every_group_moves_at_its_share_of_its_peak() -> None:
         assert rates == [[0.1 * share], [0.2 * share]]
 
 
-def test_muon_moves_all_that_decays_but_the_heads() -> None:
+def test_muon_moves_all_that_decays_but_heads_and_reuse() -> None:
     model = DVT(build_config("dvt_micro", ("a", "b")))
     before = copy.deepcopy(dict(model.named_parameters()))
     optimizers = build_optimizers(model, replace(CONFIG, weight_decay=0.0, muon=MuonConfig()))
@@ -108,7 +108,8 @@ def test_muon_moves_all_that_decays_but_the_heads() -> None:
     optimizers.parts[1].step()
     decayed, _ = split_parameters(model)
     changed = {name for name, parameter in model.named_parameters() if not torch.equal(parameter, before[name])}
-    assert changed == {name for name in decayed if ".head." not in name}
+    assert changed == {name for name in decayed if ".head." not in name and "_reuse." not in name}
+    assert any("_reuse." in name for name in decayed)
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])

@@ -6,15 +6,16 @@ from pathlib import Path
 import pytest
 import torch
 
+from models.architectures import build_config
 from models.bundle import Bundle, BundleError
-from models.dvt import DVT, load_bundle
+from models.dvt import DVT, State, load_bundle
 from tests.training.image_trees import write_image, write_tree
 from training import splits
 from training.folders import DataError, ImageFolder
 from training.recipe import load_recipe
 from training.run import TrainOptions, train
 from training.splits import Splits, SplitSizes
-from training.start import start_from
+from training.start import begin_without_reuse, start_from
 
 SIZES = SplitSizes(2, 2)
 
@@ -85,3 +86,23 @@ def test_the_model_card_names_the_weights_that_training_started_from(
     next_round = trained("cifar10_micro_static", images, tmp_path / "out", start=bundle.path)
     assert next_round.weights_sha256 != bundle.weights_sha256
     assert bundle.weights_sha256 in (next_round.path / "README.md").read_text()
+
+
+def test_random_weights_begin_with_stages_that_stand_alone() -> None:
+    model = DVT(build_config("dvt_micro", ("a", "b"))).eval()
+    pixels = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    with torch.no_grad():
+        before = [model.forward_stage(2, pixels, state).logits for state in upstream_states(model, pixels)]
+        begin_without_reuse(model)
+        after = [model.forward_stage(2, pixels, state).logits for state in upstream_states(model, pixels)]
+    assert not torch.allclose(before[0], before[1], atol=1e-4)
+    assert torch.equal(after[0], after[1])
+
+
+def upstream_states(model: DVT, pixels: torch.Tensor) -> list[State | None]:
+    """What the second stage hands on for these images, and for their mirror images."""
+    states = []
+    for images in (pixels, pixels.flip(-1)):
+        first = model.forward_stage(0, images, None).state
+        states.append(model.forward_stage(1, images, first).state)
+    return states
