@@ -94,20 +94,20 @@ def check_claims(
     rule: ThresholdRule,
 ) -> tuple[ClaimOutcome, ...]:
     """Each of `claims`, proved on `certify` with its part of their delta."""
-    tested = []
-    seen: dict[Risk, tuple[Floats, Ints]] = {}
+    harm: dict[Risk, tuple[Floats, Ints]] = {}
+    for risk in dict.fromkeys(claim.risk for claim in claims.claims):
+        vectors = candidates(_by_harm(search, risk, cumulative_gmacs, measure), rule)
+        harm[risk] = vectors, count_harmed(_by_harm(certify, risk, cumulative_gmacs, measure), vectors)
     samples = len(certify.targets)
-    for claim in claims.claims:
-        if claim.risk not in seen:
-            vectors = candidates(_by_harm(search, claim.risk, cumulative_gmacs, measure), rule)
-            seen[claim.risk] = vectors, count_harmed(_by_harm(certify, claim.risk, cumulative_gmacs, measure), vectors)
-        vectors, harmed = seen[claim.risk]
-        certified = fixed_sequence(p_values(harmed, samples, claim.epsilon), claims.claim_delta)
-        chosen = vectors[certified - 1] if certified else None
-        tested.append(
-            ClaimOutcome(claim, len(vectors), certified, chosen, int(harmed[certified - 1]) if certified else 0)
-        )
-    return tuple(tested)
+    return tuple(_check(claim, *harm[claim.risk], samples, claims.claim_delta) for claim in claims.claims)
+
+
+def _check(claim: Claim, vectors: Floats, harmed: Ints, samples: int, delta: float) -> ClaimOutcome:
+    certified = fixed_sequence(p_values(harmed, samples, claim.epsilon), delta)
+    if certified == 0:
+        return ClaimOutcome(claim, len(vectors), 0, None, 0)
+    last = certified - 1
+    return ClaimOutcome(claim, len(vectors), certified, vectors[last], int(harmed[last]))
 
 
 def bound_profiles(
@@ -158,7 +158,8 @@ def certify_bundle(
     held = [(test, test.thresholds) for test in tested if test.thresholds is not None]
     vectors = np.array([thresholds for _, thresholds in held]).reshape(len(held), bundle.config.exits - 1)
     outcomes = evaluate_many(report.calibration(costs, profiles.confidence), vectors)
-    split = as_measured("certify", images["certify"])
+    # Those that could not be read prove nothing.
+    split = replace(as_measured("certify", images["certify"]), size=len(certify.targets))
     certificates = tuple(
         Certificate(
             test.claim,
