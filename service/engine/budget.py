@@ -20,6 +20,7 @@ from service.errors import (
     InvalidThresholdsError,
     NotReadyError,
     RevisionChangedError,
+    ServiceError,
     UnknownProfileError,
 )
 from service.types import Thresholds
@@ -69,13 +70,14 @@ class Budget:
         self._log = log
         self._now = now
         self._lock = threading.Lock()
+        self._stored: Stored
+        self.in_force: InForce
         # Without profiles nothing is known of leaving early, so nothing leaves early.
         whole = BudgetRequest(thresholds=(None,) * (catalogue.exits - 1))
         first = whole if catalogue.profiles is None else BudgetRequest(profile=first_profile)
-        self.history: tuple[Change, ...] = ()
         with self._file.locked():
             self._file.tidy()
-            self.in_force = self._start(self._file.read(), first)
+            self._start(self._file.read(), first)
 
     def resolve(self, request: BudgetRequest) -> InForce:
         """What `put` would put in force, under the present revision. Raises as `Catalogue.resolve` does."""
@@ -84,24 +86,68 @@ class Budget:
     def put(self, request: BudgetRequest, *, by: str, if_revision: int | None = None) -> InForce:
         """Put another budget in force, for good, `by` a key of that name; one that is in force already stays as it is.
 
-        Raises as `Catalogue.resolve` does, `RevisionChangedError` where another revision than `if_revision` is in
-        force, and `OSError`.
+        Raises as `after` does, and `OSError`.
         """
-        asked = self.resolve(request)
         with self._lock, self._file.locked():
-            if if_revision not in (None, self.in_force.revision):
-                raise RevisionChangedError(
-                    f"revision {if_revision} was expected (If-Match), {self.in_force.revision} is in force; "
-                    "GET /budget shows it"
-                )
-            stored = self._file.read()
-            if stored is not None and stored.revision > self.in_force.revision:
-                self.history = stored.history
-            latest = max(self.in_force.revision, stored.revision if stored else 0)
-            if request == self.in_force.request and latest == self.in_force.revision:
-                return self.in_force
-            self.in_force = self._keep(replace(asked, revision=latest + 1), by)
+            latest = self._file.read()
+            changed = self.after(latest, request, by=by, if_revision=if_revision)
+            if changed is not None:
+                self._take(changed, self.resolve(request))
+            elif latest is not None and latest.revision > self._stored.revision:  # Another process was as quick.
+                self._take(latest, self.resolve(request))
             return self.in_force
+
+    def after(
+        self, latest: Stored | None, request: BudgetRequest, *, by: str, if_revision: int | None = None
+    ) -> Stored | None:
+        """What putting a request in force makes of the latest budget known, here or elsewhere; None where it is in
+        force already. Changes nothing.
+
+        Raises as `Catalogue.resolve` does, and `RevisionChangedError` where another revision than `if_revision` is in
+        force.
+        """
+        resolved = self.catalogue.resolve(request)
+        newest = self._stored if latest is None or latest.revision < self._stored.revision else latest
+        if if_revision not in (None, newest.revision):
+            raise RevisionChangedError(
+                f"revision {if_revision} was expected (If-Match), {newest.revision} is in force; GET /budget shows it"
+            )
+        if request == newest.request and newest.bundle == self._bundle:
+            return None
+        change = Change(newest.revision + 1, self._now().isoformat(timespec="seconds"), by, request)
+        history = (*newest.history, change)[-HISTORY:]
+        return Stored(self._bundle, change.revision, request, resolved.thresholds, history)
+
+    def adopt(self, stored: Stored) -> bool:
+        """Put in force what another replica did, if that is newer and means something here; says whether it was done.
+
+        A vector of thresholds belongs to its bundle; anything else that is asked is resolved for this one. Raises
+        `OSError`.
+        """
+        with self._lock, self._file.locked():
+            if stored.revision <= self._stored.revision:
+                return False
+            if stored.bundle != self._bundle and stored.request.thresholds is not None:
+                self._log.warning("thresholds for another bundle are not followed", extra={"revision": stored.revision})
+                return False
+            try:
+                in_force = self._in_force(stored.revision, stored.request, self.in_force.resolved)
+            except ServiceError as error:
+                self._log.warning("budget is not followed", extra={"revision": stored.revision, "error": error.detail})
+                return False
+            thresholds = in_force.resolved.thresholds
+            self._take(replace(stored, bundle=self._bundle, thresholds=thresholds), in_force)
+            return True
+
+    @property
+    def history(self) -> tuple[Change, ...]:
+        """The last changes, the newest last."""
+        return self._stored.history
+
+    @property
+    def stored(self) -> Stored:
+        """What is in force, as it is written."""
+        return self._stored
 
     def settle(self) -> None:
         """Resolve anew what depends on this device's speed, once that is measured."""
@@ -139,41 +185,43 @@ class Budget:
             resolved = meanwhile
         return InForce(revision, request, resolved, ceiling)
 
-    def _start(self, stored: Stored | None, first: BudgetRequest) -> InForce:
+    def _start(self, stored: Stored | None, first: BudgetRequest) -> None:
         """What was asked before, as this bundle has it; a vector of thresholds belongs to the bundle it was put for."""
         if stored is None:
-            return self._keep(self._in_force(1, first), STARTED)
-        self.history = stored.history
+            self._begin(first, 1, ())
+            return
         is_same = stored.bundle == self._bundle
         if not is_same and stored.request.thresholds is not None:
             self._log.warning(
                 "stored thresholds were made for another bundle and are dropped",
                 extra={"was": asdict(stored.request), "now": asdict(first)},
             )
-            return self._keep(self._in_force(stored.revision + 1, first), STARTED)
+            self._begin(first, stored.revision + 1, stored.history)
+            return
         try:
             before = BudgetRequest(thresholds=stored.thresholds) if is_same and stored.thresholds is not None else first
             started = self._in_force(stored.revision, stored.request, self.catalogue.resolve(before))
         except (InvalidParameterError, UnknownProfileError, InvalidThresholdsError, BudgetNotMetError) as error:
             self._log.warning("stored budget does not fit", extra={"error": error.detail, "now": asdict(first)})
-            return self._keep(self._in_force(stored.revision + 1, first), STARTED)
-        if not is_same:
-            self._log.warning(
-                "stored budget is resolved anew for this bundle", extra={"budget": asdict(stored.request)}
-            )
-            self._write(started, self.history)
-        return started
+            self._begin(first, stored.revision + 1, stored.history)
+            return
+        if is_same:
+            self._stored, self.in_force = stored, started
+            return
+        self._log.warning("stored budget is resolved anew for this bundle", extra={"budget": asdict(stored.request)})
+        self._take(replace(stored, bundle=self._bundle, thresholds=started.resolved.thresholds), started)
 
-    def _keep(self, changed: InForce, by: str) -> InForce:
-        """Written as a change by whoever asked for it. Raises `OSError`, and then nothing has changed."""
-        change = Change(changed.revision, self._now().isoformat(timespec="seconds"), by, changed.request)
-        history = (*self.history, change)[-HISTORY:]
-        self._write(changed, history)
-        self.history = history
-        return changed
+    def _begin(self, first: BudgetRequest, revision: int, history: tuple[Change, ...]) -> None:
+        """With what nobody asked for."""
+        started = self._in_force(revision, first)
+        change = Change(revision, self._now().isoformat(timespec="seconds"), STARTED, first)
+        thresholds = started.resolved.thresholds
+        self._take(Stored(self._bundle, revision, first, thresholds, (*history, change)[-HISTORY:]), started)
 
-    def _write(self, budget: InForce, history: tuple[Change, ...]) -> None:
-        self._file.write(Stored(self._bundle, budget.revision, budget.request, budget.resolved.thresholds, history))
+    def _take(self, stored: Stored, in_force: InForce) -> None:
+        """Written first. Raises `OSError`, and then nothing has changed."""
+        self._file.write(stored)
+        self._stored, self.in_force = stored, replace(in_force, revision=stored.revision)
 
 
 def confidence_rule(exits: int, least: float) -> Thresholds:

@@ -85,6 +85,45 @@ def test_what_is_in_force_already_keeps_its_revision(tmp_path: Path) -> None:
     assert budget.put(BudgetRequest(profile="fast", ceiling="accurate"), by="me").revision == 3
 
 
+def test_what_another_process_put_in_force_already_is_found_to_be(tmp_path: Path) -> None:
+    one, other = budget_in(tmp_path), budget_in(tmp_path)
+    assert one.put(BudgetRequest(profile="fast"), by="me").revision == 2
+    assert other.put(BudgetRequest(profile="fast"), by="me").revision == 2
+    assert other.in_force.resolved == one.in_force.resolved
+
+
+@pytest.mark.parametrize("revision", [1, 2])
+def test_an_older_budget_of_another_replica_is_not_followed(tmp_path: Path, revision: int) -> None:
+    budget = budget_in(tmp_path)
+    before = budget.put(BudgetRequest(profile="fast"), by="me")
+    assert not budget.adopt(replace(budget.stored, revision=revision, request=BudgetRequest(profile="full")))
+    assert budget.in_force is before
+
+
+def test_a_newer_budget_of_another_replica_is_followed_for_good(tmp_path: Path) -> None:
+    budget = budget_in(tmp_path)
+    changed = budget.after(None, BudgetRequest(gmacs=0.2), by="ann")
+    assert changed is not None
+    assert budget.in_force.revision == 1, "nothing has changed yet"
+    assert budget.adopt(replace(changed, revision=7))
+    assert (budget.in_force.revision, budget.in_force.resolved.thresholds) == (7, (0.4, 0.4))
+    again = budget_in(tmp_path)
+    assert (again.in_force.revision, again.history[-1].by) == (7, "ann")
+
+
+def test_a_replica_with_another_bundle_follows_what_is_asked_but_not_its_thresholds(tmp_path: Path) -> None:
+    budget = budget_in(tmp_path)
+    changed = budget.after(None, BudgetRequest(profile="full"), by="ann")
+    assert changed is not None
+    assert budget.adopt(replace(changed, bundle="bundle-2", thresholds=(0.1, 0.1)))
+    assert budget.in_force.resolved.thresholds == (None, None)
+    vector = replace(changed, bundle="bundle-2", revision=9, request=BudgetRequest(thresholds=(0.5, 0.5)))
+    assert not budget.adopt(vector)
+    assert not budget.adopt(replace(changed, revision=9, request=BudgetRequest(profile="turbo")))
+    assert not budget.adopt(replace(changed, revision=9, request=BudgetRequest(thresholds=(0.5, 5.0))))
+    assert budget.in_force.revision == 2
+
+
 def test_who_names_the_revision_changes_that_one_only(tmp_path: Path) -> None:
     budget = budget_in(tmp_path)
     assert budget.put(BudgetRequest(profile="fast"), by="me", if_revision=1).revision == 2
@@ -147,8 +186,8 @@ def test_two_services_on_one_folder_never_give_the_same_revision(tmp_path: Path)
     budgets = [budget_in(tmp_path) for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:
         puts = [
-            pool.submit(budget.put, BudgetRequest(thresholds=(0.5, number / 10)), by="me")
-            for budget in budgets
+            pool.submit(budget.put, BudgetRequest(thresholds=(place / 10, number / 10)), by="me")
+            for place, budget in enumerate(budgets)
             for number in range(5)
         ]
         revisions = [put.result().revision for put in puts]
