@@ -49,6 +49,7 @@ EXTRA_OF = {
     "pymoo": "genetic",
     "onnxruntime": "cpu",
     "psutil": "bench",
+    "redis": "replicas",
 }
 
 

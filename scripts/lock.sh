@@ -7,8 +7,8 @@ compile() {
         --custom-compile-command 'make lock' "$@" pyproject.toml
 }
 
-compile "$@" --extra cpu --output-file requirements/serve.txt
+compile "$@" --extra cpu --extra replicas --output-file requirements/serve.txt
 # What is in both files has one version, or a test would not test what is served.
-compile "$@" --extra cpu --extra train --extra genetic --extra bench --extra dev \
+compile "$@" --extra cpu --extra replicas --extra train --extra genetic --extra bench --extra dev \
     --constraints requirements/serve.txt --constraints requirements/constraints.txt \
     --excludes requirements/unpinned.txt --output-file requirements/dev.txt

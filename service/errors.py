@@ -35,6 +35,7 @@ The code is also the metric label (`dvt_refusals_total{code=...}`). `docs/errors
 | 500 | internal | a bug |
 | 503 | draining | the service is shutting down |
 | 503 | not_ready | the service is starting, or its engine has stopped |
+| 503 | replicas_unreachable | a budget that cannot be changed for all replicas now |
 | 503 | overloaded | no room for more work now |
 | 504 | deadline_exceeded | `deadline_ms` passed before any exit |
 """
@@ -312,6 +313,13 @@ class NotReadyError(UnavailableError):
 
     code = "not_ready"
     title = "Not ready"
+
+
+class ReplicasUnreachableError(UnavailableError):
+    """A budget that cannot be changed for all replicas now (`DVT_REDIS_URL`). Sends `Retry-After`."""
+
+    code = "replicas_unreachable"
+    title = "Replicas unreachable"
 
 
 class DeadlineExceededError(ServiceError):

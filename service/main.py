@@ -5,6 +5,7 @@ import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from prometheus_client import disable_created_metrics
 
@@ -23,6 +24,9 @@ from service.engine.exits import ExitMeasure
 from service.engine.scheduler import Scheduler
 from service.metrics import Metrics
 from service.settings import Loaded, Settings, SettingsError
+
+if TYPE_CHECKING:
+    from service.replicas import Replicas
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,20 @@ def build_service(loaded: Loaded, opened: Opened, log: logging.Logger) -> Servic
         warm_px=bundle.config.input.size_px,
         stall_s=settings.stall_seconds,
     )
+    budget = Budget(
+        Catalogue(
+            exits,
+            bundle.profiles,
+            backend.name,
+            settings.precision,
+            lambda: [] if scheduler.warming else [scheduler.costs.seconds(k, 1) for k in range(1, exits + 1)],
+        ),
+        bundle=f"{bundle.weights_sha256}:{bundle.config_sha256}",
+        first_profile=settings.profile,
+        ceiling=settings.ceiling,
+        folder=settings.state_dir,
+        log=log,
+    )
     return Service(
         settings=settings,
         model=Model(
@@ -100,26 +118,28 @@ def build_service(loaded: Loaded, opened: Opened, log: logging.Logger) -> Servic
             scheduler.work_s,
             metrics.held,
         ),
-        budget=Budget(
-            Catalogue(
-                exits,
-                bundle.profiles,
-                backend.name,
-                settings.precision,
-                lambda: [] if scheduler.warming else [scheduler.costs.seconds(k, 1) for k in range(1, exits + 1)],
-            ),
-            bundle=f"{bundle.weights_sha256}:{bundle.config_sha256}",
-            first_profile=settings.profile,
-            ceiling=settings.ceiling,
-            folder=settings.state_dir,
-            log=log,
-        ),
+        budget=budget,
+        replicas=_open_replicas(loaded, budget, metrics, log),
         scheduler=scheduler,
         decoders=ThreadPoolExecutor(settings.decode_threads or available_cpus(), "dvt-decode"),
         metrics=metrics,
         clock=clock,
         log=log,
     )
+
+
+def _open_replicas(loaded: Loaded, budget: Budget, metrics: Metrics, log: logging.Logger) -> "Replicas | None":
+    """None without DVT_REDIS_URL. Raises `SettingsError` for one that makes no sense."""
+    file = loaded.secret_files.get("redis_url")
+    url = file.read_text().strip() if file is not None else loaded.settings.redis_url.get_secret_value()
+    if not url:
+        return None
+    from service.replicas import Replicas
+
+    try:
+        return Replicas(url, budget, metrics, log)
+    except ValueError as error:
+        raise SettingsError(f"DVT_REDIS_URL makes no sense: {error}") from error
 
 
 def make_state_folder(settings: Settings) -> None:

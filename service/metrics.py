@@ -60,6 +60,7 @@ class Metrics:
         self._slots_bytes = Gauge("dvt_state_used_bytes", "The same, in bytes at their peak.", registry=registry)
         self._revision = Gauge("dvt_budget_revision", "Revision of the budget in force.", registry=registry)
         self._ready = Gauge("dvt_ready", "1 while the service takes work.", registry=registry)
+        self._replicas: Gauge | None = None
         info = Gauge("dvt_model_info", "1, for the model that is served.", ("model", "sha256"), registry=registry)
         info.labels(model, weights_sha256).set(1)
         # Series exist from the start: a rate over a series that just appeared misses its first events. And what every
@@ -123,6 +124,14 @@ class Metrics:
 
     def budget_revision(self, revision: int) -> None:
         self._revision.set(revision)
+
+    def replicas_connected(self, is_connected: bool) -> None:
+        """Of a replica that shares its budget; one that does not has no such series."""
+        if self._replicas is None:
+            self._replicas = Gauge(
+                "dvt_replicas_connected", "1 while the budget of all replicas is followed.", registry=self.registry
+            )
+        self._replicas.set(is_connected)
 
     def ready(self, is_ready: bool) -> None:
         self._ready.set(is_ready)

@@ -78,6 +78,13 @@ class Settings(BaseModel):
     ceiling: Annotated[
         str, Field(description="The dearest profile that a request may ask for by itself; empty: no ceiling.")
     ] = ""
+    redis_url: Annotated[
+        SecretStr,
+        Field(
+            description="`redis://:PASSWORD@HOST:6379/0`: the budget is that of all replicas that name it; empty: this "
+            "one has its own."
+        ),
+    ] = SecretStr("")
     admin_key: Annotated[
         SecretStr,
         Field(description="Key that may `PUT /budget`; empty: made at first start in `DVT_STATE_DIR/admin-key`."),

@@ -67,7 +67,10 @@ async def put_budget(
     before = service.budget.in_force
     if dry_run:
         return _response(service.budget.resolve(asked), before)
-    in_force = await asyncio.to_thread(service.budget.put, asked, by=admin.name, if_revision=expected)
+    if service.replicas is not None:
+        in_force = await service.replicas.put(asked, by=admin.name, if_revision=expected)
+    else:
+        in_force = await asyncio.to_thread(service.budget.put, asked, by=admin.name, if_revision=expected)
     if in_force is not before:
         service.metrics.budget_revision(in_force.revision)
         service.log.info(

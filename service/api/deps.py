@@ -3,7 +3,7 @@
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 from fastapi import Depends, Request
 
@@ -19,6 +19,9 @@ from service.errors import ForbiddenError, NotReadyError, UnauthorizedError
 from service.metrics import Metrics
 from service.settings import Settings
 from service.types import Clock
+
+if TYPE_CHECKING:
+    from service.replicas import Replicas
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Service:
-    """Everything that a request meets."""
+    """Everything that a request meets. `replicas` is None where the budget is this one's own."""
 
     settings: Settings
     model: Model
@@ -61,6 +64,7 @@ class Service:
     limits: ImageLimits
     admission: Admission
     budget: Budget
+    replicas: "Replicas | None"
     scheduler: Scheduler
     decoders: ThreadPoolExecutor
     metrics: Metrics
