@@ -21,6 +21,7 @@ from service.engine.batching import BatchLimits
 from service.engine.budget import Budget
 from service.engine.catalogue import Catalogue
 from service.engine.exits import ExitMeasure
+from service.engine.guard import DeepGuard
 from service.engine.scheduler import Scheduler
 from service.metrics import Metrics
 from service.settings import Loaded, Settings, SettingsError
@@ -85,6 +86,7 @@ def build_service(loaded: Loaded, opened: Opened, log: logging.Logger) -> Servic
         log=log,
         warm_px=bundle.config.input.size_px,
         stall_s=settings.stall_seconds,
+        guard=DeepGuard(settings.guard_share, clock),
     )
     budget = Budget(
         Catalogue(

@@ -78,6 +78,16 @@ class Settings(BaseModel):
     ceiling: Annotated[
         str, Field(description="The dearest profile that a request may ask for by itself; empty: no ceiling.")
     ] = ""
+    guard_share: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="Against images made to be hard: stages after the first may take this share of computation; "
+            "beyond it whoever (key or address) takes more than an equal part of that leaves at his best exit so far. "
+            "1: no limit.",
+        ),
+    ] = 1.0
     redis_url: Annotated[
         SecretStr,
         Field(

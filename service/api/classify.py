@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from service.api.body import BodyLimits, images_of, read_body
 from service.api.deps import Service, check_engine, service_of
 from service.api.handlers import invalid_parameter, problem_of, problem_response, request_id_of
+from service.api.keys import Caller
 from service.api.schemas import (
     BudgetRef,
     ClassifyQuery,
@@ -80,7 +81,7 @@ async def classify(request: Request) -> Response:
     200 if any image succeeded, with each failed one's problem document in its place; else the status of the error.
     """
     service = service_of(request)
-    order = read_order(service, read_query(request), request.scope["dvt.arrived_s"])
+    order = read_order(service, read_query(request), owner_of(request), request.scope["dvt.arrived_s"])
     check_engine(service)
     with service.admission.request(), service.admission.body() as take:
         limits = _body_limits(service)
@@ -108,7 +109,15 @@ def read_query(request: Request) -> ClassifyQuery:
         raise invalid_parameter(dict(error.errors()[0])) from error
 
 
-def read_order(service: Service, query: ClassifyQuery, arrived_s: float) -> Order:
+def owner_of(request: Request) -> str:
+    """Who is charged for a request: the key that it came with, or else its address."""
+    caller: Caller | None = request.scope.get("dvt.caller")
+    if caller is not None:
+        return f"key {caller.name}"
+    return request.client.host if request.client is not None else ""
+
+
+def read_order(service: Service, query: ClassifyQuery, owner: str, arrived_s: float) -> Order:
     """What the parameters ask for. Raises a `ServiceError` for what this bundle or this operator does not allow."""
     exits = service.model.config.exits
     own = [name for name in ("profile", "thresholds", "min_confidence") if getattr(query, name) is not None]
@@ -126,7 +135,7 @@ def read_order(service: Service, query: ClassifyQuery, arrived_s: float) -> Orde
     top_k = min(query.top_k or service.settings.top_k, service.model.config.classes)
     # What is certified is the budget; who leaves by parameters of his own has no part in it.
     certificate = None if own or query.max_exit is not None else resolved.certificate
-    return Order(rule, resolved, certificate, in_force.revision, top_k, query.priority, arrived_s, deadline_s)
+    return Order(rule, resolved, certificate, in_force.revision, top_k, query.priority, owner, arrived_s, deadline_s)
 
 
 def _asked(service: Service, query: ClassifyQuery, exits: int) -> Resolved:

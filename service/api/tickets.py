@@ -29,6 +29,7 @@ class Order:
     revision: int
     top_k: int
     priority: int
+    owner: str
     arrived_s: float
     deadline_s: float | None
 
@@ -49,6 +50,7 @@ class Ticket:
             arrived_s=order.arrived_s,
             deadline_s=order.deadline_s,
             priority=order.priority,
+            owner=order.owner,
             deliver=self._deliver,
             released=service.admission.release,
         )

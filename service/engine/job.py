@@ -14,8 +14,9 @@ Outcome = Answer | ServiceError
 class Job:
     """Answered exactly once: the engine, the deadline and a client's leaving compete for one claim.
 
-    `deadline_s` and `arrived_s` are of the monotonic clock. `deliver` is called with the outcome, from whichever thread
-    won the claim; `released` is called once, when nothing of the job is held any more.
+    `deadline_s` and `arrived_s` are of the monotonic clock. `owner`: whose it is, a key's name or an address.
+    `deliver` is called with the outcome, from whichever thread won the claim; `released` is called once, when nothing
+    of the job is held any more.
     """
 
     def __init__(
@@ -25,12 +26,14 @@ class Job:
         arrived_s: float,
         deadline_s: float | None,
         priority: int,
+        owner: str = "",
         deliver: Callable[[Outcome], None],
         released: Callable[[], None],
     ) -> None:
         self.rule = rule
         self.arrived_s = arrived_s
         self.deadline_s = deadline_s
+        self.owner = owner
         self.due_s = due_s(priority, arrived_s, deadline_s)
         self.slot: Slot | None = None
         self.best: ExitTaken | None = None

@@ -16,6 +16,7 @@ from service.backends.base import Slot, StageBackend, StageOutput
 from service.engine.batching import BatchLimits, Choice, next_batch
 from service.engine.costs import StageCosts
 from service.engine.exits import ExitMeasure, Word, deadline_outcome, judge, outcome_of
+from service.engine.guard import DeepGuard
 from service.engine.job import Job, Outcome
 from service.engine.queues import StageQueues
 from service.engine.warmup import WarmUpStep, warm_up
@@ -31,6 +32,7 @@ class Scheduler:
     As many lanes as the backend can use.
     `warm_px`: side of the input, for the warm-up; None where the backend is warm and costs may be learnt on the way.
     `stall_s`: a batch that takes longer than this, and than 20 times its cost, counts as one that never ends.
+    `guard`: caps what the stages after the first may take; None caps nothing.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Scheduler:
         log: logging.Logger,
         warm_px: int | None = None,
         stall_s: float = 30.0,
+        guard: DeepGuard | None = None,
     ) -> None:
         self._backend = backend
         self._measure = measure
@@ -51,6 +54,7 @@ class Scheduler:
         self._limits = replace(limits, max_batch=largest)
         self._warm_px = warm_px
         self._stall_s = stall_s
+        self._guard = guard or DeepGuard(1.0, clock)
         self._clock = clock
         self._metrics = metrics
         self._log = log
@@ -267,6 +271,7 @@ class Scheduler:
                 waited_s = max(0.0, started_s - job.queued_since_s)
                 job.times = JobTimes(job.times.queue_s + waited_s, (*job.times.stages_s, ended_s - started_s))
                 job.stages_run = stage
+                self._guard.charge(job.owner, stage, (ended_s - started_s) / len(jobs))
                 if self._stays(job, word):
                     staying.append(row)
             self.costs.observe_stay(stage, len(jobs), len(staying))
@@ -318,6 +323,9 @@ class Scheduler:
             return False
         if job.done:
             self._drop(job)
+            return False
+        if job.best is not None and self._guard.ends(job.owner):
+            self._close(job, outcome_of(job, "guard"))
             return False
         return True
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from service.engine.batching import BatchLimits
 from service.engine.exits import ExitMeasure
+from service.engine.guard import DeepGuard
 from service.engine.job import Job, Outcome
 from service.engine.scheduler import Scheduler
 from service.metrics import Metrics
@@ -23,6 +24,7 @@ class Bench:
     delay_s: float = 0.0
     warm_px: int | None = None
     stall_s: float = 10.0
+    guard: DeepGuard | None = None
     outcomes: dict[int, list[Outcome]] = field(default_factory=dict)
     released: Counter[int] = field(default_factory=Counter)
 
@@ -39,11 +41,18 @@ class Bench:
             log=quiet_log(),
             warm_px=self.warm_px,
             stall_s=self.stall_s,
+            guard=self.guard,
         )
         self.rule = ExitRule((0.9,) * (exits - 1), exits)
 
     def job(
-        self, number: int, *, rule: ExitRule | None = None, deadline_s: float | None = None, priority: int = 5
+        self,
+        number: int,
+        *,
+        rule: ExitRule | None = None,
+        deadline_s: float | None = None,
+        priority: int = 5,
+        owner: str = "",
     ) -> Job:
         self.outcomes[number] = []
         return Job(
@@ -51,6 +60,7 @@ class Bench:
             arrived_s=float(number),
             deadline_s=deadline_s,
             priority=priority,
+            owner=owner,
             deliver=self.outcomes[number].append,
             released=lambda: self.released.update([number]),
         )
