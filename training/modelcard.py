@@ -83,9 +83,9 @@ def _promises(profiles: Profiles) -> str:
         f"Proved on {images} held-out images (sha256 {sha256}...) that nothing was trained or chosen on, computed by "
         f"{first.backend} in {first.precision}. It holds for images drawn as those were, exchangeable with them, and "
         "computed so; not for other kinds of images, nor for requests that set their own thresholds. All lines hold "
-        f"together but for a chance of {profiles.claims.delta:.0%} over the draw of the {images}, each by itself but for "
-        f"{profiles.claims.claim_delta:.2%}. Disagreement: another label than the last exit's. Accuracy drop: a wrong one "
-        "where the last exit's is right. GMACs and top-1 are means over the report split.",
+        f"together but for a chance of {profiles.claims.delta:.0%} over the draw of the {images}, each by itself but "
+        f"for {profiles.claims.claim_delta:.2%}. Disagreement: another label than the last exit's. Accuracy drop: a "
+        "wrong one where the last exit's is right. GMACs and top-1 are means over the report split.",
         width=118,
     )
     return f"""{_PROMISES}
