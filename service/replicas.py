@@ -36,6 +36,7 @@ class Replicas:
         self._metrics = metrics
         self._log = log
         self._is_connected: bool | None = None
+        self._following: asyncio.Task[None] | None = None
 
     async def put(self, request: BudgetRequest, *, by: str, if_revision: int | None = None) -> InForce:
         """As `Budget.put`, for all replicas. Raises `ReplicasUnreachableError` too."""
@@ -51,7 +52,19 @@ class Replicas:
             ) from error
         raise ReplicasUnreachableError("other replicas change the budget all the time; try again")
 
-    async def follow(self) -> None:
+    def start(self) -> None:
+        """Follow from now on, in the running event loop."""
+        self._following = asyncio.create_task(self._follow())
+
+    async def stop(self) -> None:
+        """Follow no more, and hang up."""
+        while self._following is not None and not self._following.done():
+            # Again, if need be: a timeout of the client that comes at the same moment swallows it.
+            self._following.cancel()
+            await asyncio.wait([self._following], timeout=_RETRY_S / 10)
+        await self._redis.aclose()
+
+    async def _follow(self) -> None:
         """Keep this replica's budget at what all have, for ever."""
         while True:
             try:
@@ -64,9 +77,6 @@ class Replicas:
             except (RedisError, OSError) as error:
                 self._note(connected=False, why=f"{type(error).__name__}: {error}")
             await asyncio.sleep(_RETRY_S)
-
-    async def close(self) -> None:
-        await self._redis.aclose()
 
     async def _try_to_put(self, request: BudgetRequest, by: str, if_revision: int | None) -> InForce:
         async with self._redis.pipeline() as transaction:

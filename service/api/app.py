@@ -31,15 +31,14 @@ def create_app(service: Service, version: str) -> FastAPI:
         service.scheduler.start()
         service.metrics.ready(service.is_ready)
         service.metrics.budget_revision(service.budget.in_force.revision)
-        following = None if service.replicas is None else asyncio.create_task(service.replicas.follow())
+        if service.replicas is not None:
+            service.replicas.start()
         try:
             yield
         finally:
             service.admission.drain()
-            if service.replicas is not None and following is not None:
-                following.cancel()
-                await asyncio.wait([following])
-                await service.replicas.close()
+            if service.replicas is not None:
+                await service.replicas.stop()
             service.decoders.shutdown(wait=False, cancel_futures=False)
             await asyncio.to_thread(service.scheduler.stop, _STOP_S)
 
