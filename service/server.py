@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import ctypes
 import errno
 import signal
 import socket
+import struct
 import sys
 from collections.abc import Callable, Iterator
 from typing import cast
@@ -25,6 +27,8 @@ _LAST_ANSWERS_S = 1.0
 # With the engine lost: time for those inside to get their answer (503), and for a probe to see that it is not live.
 _FAREWELL_S = 0.5
 EXIT_ENGINE_LOST = 1
+# <asm-generic/socket.h>; Python has no name for it.
+_SO_ATTACH_FILTER = 26
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -62,6 +66,7 @@ class Server(uvicorn.Server):
 
     async def stop_listening(self, listener: socket.socket) -> None:
         """Close the listener. Whoever the kernel has let in by then is accepted first: closing would reset them."""
+        _let_nobody_in(listener)
         accepted: list[socket.socket] = []
         with contextlib.suppress(BlockingIOError):
             while True:
@@ -77,6 +82,15 @@ class Server(uvicorn.Server):
         """As uvicorn makes it for the connections that it accepts itself."""
         make = cast(Callable[..., asyncio.Protocol], self.config.http_protocol_class)
         return make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+
+
+def _let_nobody_in(listener: socket.socket) -> None:
+    """Have Linux drop handshakes that begin now: those clients try again and are refused, instead of being let in
+    between the last `accept` and closing, and then reset. Of no effect elsewhere."""
+    take_nothing = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))  # BPF: return 0 of every packet
+    program = struct.pack("HP", 1, ctypes.addressof(take_nothing))
+    with contextlib.suppress(OSError):
+        listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
 
 
 def serve(service: Service, listener: socket.socket, version: str, ready: Callable[[], None]) -> int:
@@ -161,6 +175,7 @@ async def drain(server: Server, service: Service, listener: socket.socket, linge
     await server.stop_listening(listener)
     # Every answer says `Connection: close` by now, so what remains are newcomers, and clients that keep one idle.
     last_s = service.clock() + min(_LAST_ANSWERS_S, linger_s * 2)
+    await asyncio.sleep(_POLL_S)  # Who was accepted at the very last is among the connections by then.
     while server.server_state.connections and service.clock() < last_s:
         await asyncio.sleep(_POLL_S)
     server.should_exit = True
