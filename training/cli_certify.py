@@ -3,9 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from models.arguments import positive
-from training.cli_evaluate import add_common, answering, name_unreadable, say, show
-from training.thresholds.rules import RULE_NAMES
+from training.cli_evaluate import add_common, add_search, answering, name_unreadable, say, show
 
 if TYPE_CHECKING:
     from models.tables import Table
@@ -21,13 +19,7 @@ def add_certify(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backend", choices=("onnx", "eager"), help="what computes, and is certified (default: onnx if it has graphs)"
     )
-    parser.add_argument(
-        "--rule",
-        choices=RULE_NAMES,
-        default=RULE_NAMES[0],
-        help="finds the candidates: exhaustive up to three exits, genetic for more",
-    )
-    parser.add_argument("--limit", type=positive, metavar="N", help="use N images only of each split, for a quick try")
+    add_search(parser)
     parser.set_defaults(run=_certify)
 
 

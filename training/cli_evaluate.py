@@ -38,13 +38,7 @@ def add_profile(parser: argparse.ArgumentParser) -> None:
     )
     add_common(parser)
     parser.add_argument("--confidence", choices=MEASURES, default=MEASURES[0], help="what a threshold is on")
-    parser.add_argument(
-        "--rule",
-        choices=RULE_NAMES,
-        default=RULE_NAMES[0],
-        help="exhaustive is exact up to three exits, genetic is for more, quantile is the published rule",
-    )
-    parser.add_argument("--limit", type=positive, metavar="N", help="use N images only of each split, for a quick try")
+    add_search(parser)
     parser.add_argument("--plot", type=Path, metavar="PNG", help="draw accuracy against GMACs into this file")
     parser.add_argument("--reliability", type=Path, metavar="PNG", help="draw how honest each exit's confidence is")
     parser.add_argument("--twin", type=Path, metavar="BUNDLE", help="a profiled static twin, to draw beside")
@@ -56,6 +50,17 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, required=True, metavar="PATH", help="folder with train/ and test/ or val/")
     parser.add_argument("--batch", type=positive, default=64, metavar="N", help="images at a time (default: 64)")
     parser.add_argument("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda or cuda:N (default: auto)")
+
+
+def add_search(parser: argparse.ArgumentParser) -> None:
+    """How threshold vectors are looked for, and on how many images."""
+    parser.add_argument(
+        "--rule",
+        choices=RULE_NAMES,
+        default=RULE_NAMES[0],
+        help="exhaustive is exact up to three exits, genetic is for more, quantile is the published rule",
+    )
+    parser.add_argument("--limit", type=positive, metavar="N", help="use N images only of each split, for a quick try")
 
 
 def _eval(args: argparse.Namespace) -> int:

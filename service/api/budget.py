@@ -88,7 +88,7 @@ async def put_budget(
 )
 async def get_history(service: ServiceDep, _: AdminDep) -> HistoryResponse:
     """The last changes, the newest first: when, by whose key, and what was asked for."""
-    changes = reversed(service.budget.history)
+    changes = reversed(service.budget.stored.history)
     return HistoryResponse(
         changes=[
             ChangeOfBudget(revision=each.revision, at=each.at, by=each.by, request=_as_put(each.request))

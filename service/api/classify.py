@@ -102,7 +102,7 @@ async def classify(request: Request) -> Response:
 
 
 def read_query(request: Request) -> ClassifyQuery:
-    """The parameters, or `InvalidParameterError`. By hand: FastAPI takes 0.3 ms to do it between two images' stages."""
+    """The parameters, or `InvalidParameterError`. By hand: as FastAPI's dependencies they cost a request 60 us more."""
     try:
         return ClassifyQuery.model_validate(dict(request.query_params))
     except ValidationError as error:

@@ -47,7 +47,8 @@ def _utc_now() -> datetime:
 
 
 class Budget:
-    """The budget in force, thread-safe, and its last changes. `bundle` is the pair of hashes that it belongs to.
+    """The budget in force, thread-safe; `stored` is what the file has of it, its last changes too. `bundle` is the pair
+    of hashes that it belongs to.
 
     Raises `UnknownProfileError` for a `ceiling` or a first profile that the bundle does not have.
     """
@@ -70,7 +71,7 @@ class Budget:
         self._log = log
         self._now = now
         self._lock = threading.Lock()
-        self._stored: Stored
+        self.stored: Stored
         self.in_force: InForce
         # Without profiles nothing is known of leaving early, so nothing leaves early.
         whole = BudgetRequest(thresholds=(None,) * (catalogue.exits - 1))
@@ -93,7 +94,7 @@ class Budget:
             changed = self.after(latest, request, by=by, if_revision=if_revision)
             if changed is not None:
                 self._take(changed, self.resolve(request))
-            elif latest is not None and latest.revision > self._stored.revision:  # Another process was as quick.
+            elif latest is not None and latest.revision > self.stored.revision:  # Another process was as quick.
                 self._take(latest, self.resolve(request))
             return self.in_force
 
@@ -107,7 +108,7 @@ class Budget:
         force.
         """
         resolved = self.catalogue.resolve(request)
-        newest = self._stored if latest is None or latest.revision < self._stored.revision else latest
+        newest = self.stored if latest is None or latest.revision < self.stored.revision else latest
         if if_revision not in (None, newest.revision):
             raise RevisionChangedError(
                 f"revision {if_revision} was expected (If-Match), {newest.revision} is in force; GET /budget shows it"
@@ -125,7 +126,7 @@ class Budget:
         `OSError`.
         """
         with self._lock, self._file.locked():
-            if stored.revision <= self._stored.revision:
+            if stored.revision <= self.stored.revision:
                 return False
             if stored.bundle != self._bundle and stored.request.thresholds is not None:
                 self._log.warning("thresholds for another bundle are not followed", extra={"revision": stored.revision})
@@ -138,16 +139,6 @@ class Budget:
             thresholds = in_force.resolved.thresholds
             self._take(replace(stored, bundle=self._bundle, thresholds=thresholds), in_force)
             return True
-
-    @property
-    def history(self) -> tuple[Change, ...]:
-        """The last changes, the newest last."""
-        return self._stored.history
-
-    @property
-    def stored(self) -> Stored:
-        """What is in force, as it is written."""
-        return self._stored
 
     def settle(self) -> None:
         """Resolve anew what depends on this device's speed, once that is measured."""
@@ -206,7 +197,7 @@ class Budget:
             self._begin(first, stored.revision + 1, stored.history)
             return
         if is_same:
-            self._stored, self.in_force = stored, started
+            self.stored, self.in_force = stored, started
             return
         self._log.warning("stored budget is resolved anew for this bundle", extra={"budget": asdict(stored.request)})
         self._take(replace(stored, bundle=self._bundle, thresholds=started.resolved.thresholds), started)
@@ -221,7 +212,7 @@ class Budget:
     def _take(self, stored: Stored, in_force: InForce) -> None:
         """Written first. Raises `OSError`, and then nothing has changed."""
         self._file.write(stored)
-        self._stored, self.in_force = stored, replace(in_force, revision=stored.revision)
+        self.stored, self.in_force = stored, replace(in_force, revision=stored.revision)
 
 
 def confidence_rule(exits: int, least: float) -> Thresholds:

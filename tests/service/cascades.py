@@ -34,7 +34,13 @@ LABELS = ("apple", "bell", "cat", "dog")
 BLACK = 0
 GMACS = (0.1, 0.3, 1.0)
 ADMIN_KEY = "let-me-in"
-ADMIN = {"Authorization": f"Bearer {ADMIN_KEY}"}
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
+ADMIN = bearer(ADMIN_KEY)
 WEIGHTS_SHA256, CONFIG_SHA256 = "a" * 64, "c" * 64
 
 

@@ -108,7 +108,7 @@ def test_a_newer_budget_of_another_replica_is_followed_for_good(tmp_path: Path) 
     assert budget.adopt(replace(changed, revision=7))
     assert (budget.in_force.revision, budget.in_force.resolved.thresholds) == (7, (0.4, 0.4))
     again = budget_in(tmp_path)
-    assert (again.in_force.revision, again.history[-1].by) == (7, "ann")
+    assert (again.in_force.revision, again.stored.history[-1].by) == (7, "ann")
 
 
 def test_a_replica_with_another_bundle_follows_what_is_asked_but_not_its_thresholds(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def request_of(revision: int) -> BudgetRequest:
 def test_changes_are_told_with_their_time_and_whose_key_it_was(tmp_path: Path) -> None:
     budget_in(tmp_path).put(BudgetRequest(profile="fast"), by="ann")
     budget_in(tmp_path).put(BudgetRequest(gmacs=0.3), by="ben")
-    history = budget_in(tmp_path).history
+    history = budget_in(tmp_path).stored.history
     assert [(change.revision, change.by, change.request) for change in history] == [
         (1, STARTED, BudgetRequest(profile="balanced")),
         (2, "ann", BudgetRequest(profile="fast")),
@@ -65,8 +65,8 @@ def test_only_the_last_changes_are_kept(tmp_path: Path) -> None:
     budget = budget_in(tmp_path)
     for revision in range(2, HISTORY + 12):
         budget.put(request_of(revision), by="me")
-    assert [change.revision for change in budget.history] == list(range(12, HISTORY + 12))
-    assert budget_in(tmp_path).history == budget.history
+    assert [change.revision for change in budget.stored.history] == list(range(12, HISTORY + 12))
+    assert budget_in(tmp_path).stored.history == budget.stored.history
 
 
 @pytest.mark.parametrize("step", ["fsync", "replace"])
@@ -82,7 +82,7 @@ def test_a_disk_that_fails_leaves_the_old_budget(tmp_path: Path, step: str, monk
         with pytest.raises(OSError, match="No space"):
             budget.put(BudgetRequest(profile="full"), by="me")
     assert budget.in_force is before
-    assert len(budget.history) == 2
+    assert len(budget.stored.history) == 2
     assert budget_in(tmp_path).in_force.request == BudgetRequest(profile="fast")
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(f".{FILE}")] == []
     assert budget.put(BudgetRequest(profile="full"), by="me").revision == 3
@@ -92,14 +92,15 @@ def kill_at_random(folder: Path, times: int) -> None:
     chance = random.Random(0)
     for _ in range(times):
         process = subprocess.Popen([sys.executable, "-c", PUTS, str(folder)], cwd=ROOT)
-        while process.poll() is None and not (folder / "told").exists():
+        told_file = folder / "told"
+        while process.poll() is None and not (told_file.exists() and told_file.stat().st_size):
             time.sleep(0.005)
         time.sleep(chance.uniform(0, 0.05))
         assert process.poll() is None
         process.send_signal(signal.SIGKILL)
         process.wait()
-        told = [int(line) for line in (folder / "told").read_text().splitlines()]
-        (folder / "told").unlink()
+        told = [int(line) for line in told_file.read_text().splitlines()]
+        told_file.unlink()
         stored = BudgetFile(folder, logging.getLogger("dvt")).read()
         assert stored is not None
         # What was told is in force, or the next one, which nobody was told of yet.
