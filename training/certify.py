@@ -22,7 +22,7 @@ from training.modelcard import write_promises
 from training.onnx_cascade import OnnxCascade
 from training.operating_points import operating_point
 from training.probabilities import ExitProbabilities
-from training.risk import Ints, fixed_sequence, harmless, p_values, samples_needed, upper_bound
+from training.risk import Ints, fixed_sequence, p_values, samples_needed, upper_bound
 from training.split_logits import MeasuredOn, as_measured, collect_splits, eager, find_images
 from training.thresholds import Calibration, Floats, ThresholdRule, evaluate_many, threshold_rule
 from training.thresholds.rules import RuleName
@@ -96,8 +96,8 @@ def check_claims(
     """Each of `claims`, proved on `certify` with its part of their delta."""
     harm: dict[Risk, tuple[Floats, Ints]] = {}
     for risk in dict.fromkeys(claim.risk for claim in claims.claims):
-        vectors = candidates(_by_harm(search, risk, cumulative_gmacs, measure), rule)
-        harm[risk] = vectors, count_harmed(_by_harm(certify, risk, cumulative_gmacs, measure), vectors)
+        vectors = candidates(search.calibration_by_harm(cumulative_gmacs, measure, risk), rule)
+        harm[risk] = vectors, count_harmed(certify.calibration_by_harm(cumulative_gmacs, measure, risk), vectors)
     samples = len(certify.targets)
     return tuple(_check(claim, *harm[claim.risk], samples, claims.claim_delta) for claim in claims.claims)
 
@@ -119,7 +119,7 @@ def bound_profiles(
     risks = {claim.risk for claim in profiles.claims.claims} if profiles.claims else set()
     bounds = []
     for risk in sorted(risks):
-        harmed = count_harmed(_by_harm(certify, risk, cumulative_gmacs, profiles.confidence), vectors)
+        harmed = count_harmed(certify.calibration_by_harm(cumulative_gmacs, profiles.confidence, risk), vectors)
         for name, count in zip(names, harmed.tolist(), strict=True):
             bounds.append(Bound(name, risk, count, upper_bound(count, len(certify.targets), delta)))
     return tuple(bounds)
@@ -191,7 +191,3 @@ def why_not(test: ClaimOutcome, claims: ClaimGrid, samples: int) -> str:
     if samples < needed:
         return f"{needed:,} images without one harmed would be needed, there are {samples:,}"
     return "the safest candidate harms too many images for so few of them; more certify images may help"
-
-
-def _by_harm(split: ExitProbabilities, risk: Risk, cumulative_gmacs: Floats, measure: Measure) -> Calibration:
-    return split.calibration(cumulative_gmacs, measure, harmless(risk, split.predicted, split.targets))

@@ -25,14 +25,15 @@ class Comparison:
 def compare_measures(
     search: ExitProbabilities, report: ExitProbabilities, cumulative_gmacs: Floats, rule: ThresholdRule
 ) -> Comparison:
-    """Thresholds by `rule` on `search` for each measure; top-1 on `report`, interpolated to the same mean GMACs.
+    """Thresholds by `rule` on `search` for each measure, sought as a profile's are; top-1 on `report`, interpolated to
+    the same mean GMACs.
 
     Budgets lie evenly between the first exit's cost and the last's, both left out.
     """
     budgets = np.linspace(cumulative_gmacs[0], cumulative_gmacs[-1], BUDGETS + 2)[1:-1]
     top1: dict[str, tuple[float, ...]] = {}
     for measure in MEASURES:
-        found = rule(search.calibration(cumulative_gmacs, measure))
+        found = rule(search.calibration_by_harm(cumulative_gmacs, measure, "accuracy_drop"))
         outcomes = evaluate_many(report.calibration(cumulative_gmacs, measure), found.thresholds)
         top1[measure] = at_budgets(budgets, outcomes.mean_gmacs, outcomes.top1)
     top1["random"] = random_exit(budgets, report.correct.mean(axis=1), cumulative_gmacs)

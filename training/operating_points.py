@@ -4,6 +4,10 @@ Of a million threshold vectors tried on 1,000 samples the best has been lucky: i
 will not keep. So a point is judged by what the rule finds, for the point's budget, on nine tenths of the samples and
 achieves on the tenth that it has not seen; every sample is such an unseen one once (cross-fitting).
 
+What a rule seeks and what it is judged by may differ: two `Calibration` of the same samples. Thresholds are sought by
+harm, right at the last exit and wrong where one leaves, since an early exit that is right where the last one is wrong
+was lucky: a rule that counts such hits stops short of the thresholds that keep the last exit's accuracy.
+
 Shapes: P points of a frontier, n samples.
 """
 
@@ -35,31 +39,34 @@ class Choice:
 
 
 def cross_fitted_top1(
-    calibration: Calibration, rule: ThresholdRule, budgets_gmacs: Floats, folds: int = FOLDS
+    sought: Calibration, judged: Calibration, rule: ThresholdRule, budgets_gmacs: Floats, folds: int = FOLDS
 ) -> Floats:
-    """Top-1 (P,) on samples that the thresholds were not searched on, for each budget (P,)."""
-    folds = min(folds, calibration.samples)
+    """Top-1 (P,) by `judged` on samples that the thresholds were not searched on, for each budget (P,)."""
+    folds = min(folds, judged.samples)
     # Seeded, so that a bundle profiled twice gets the same profiles; shuffled, since samples come class by class.
-    fold_of = np.random.default_rng(0).permutation(calibration.samples) % folds
+    fold_of = np.random.default_rng(0).permutation(judged.samples) % folds
     hits = np.zeros(len(budgets_gmacs))
     for fold in range(folds):
         seen, unseen = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
-        frontier = rule(calibration.take(seen))
+        frontier = rule(sought.take(seen))
         vectors = frontier.thresholds[best_vectors(frontier, budgets_gmacs)]
-        hits += evaluate_many(calibration.take(unseen), vectors).top1 * len(unseen)
-    top1: Floats = hits / calibration.samples
+        hits += evaluate_many(judged.take(unseen), vectors).top1 * len(unseen)
+    top1: Floats = hits / judged.samples
     return top1
 
 
-def choose_named(calibration: Calibration, rule: ThresholdRule, frontier: Frontier) -> Choice:
-    """For each of `TOLERANCES` the cheapest point within it of the last exit's top-1, or else the best point."""
-    expected = np.full(len(frontier), float(calibration.exit_top1[-1]))
-    if calibration.exits > 1 and calibration.samples > 1:
-        expected = cross_fitted_top1(calibration, rule, frontier.mean_gmacs)
+def choose_named(sought: Calibration, judged: Calibration, rule: ThresholdRule, frontier: Frontier) -> Choice:
+    """For each of `TOLERANCES` the cheapest point within it of the last exit's top-1, or else the best point.
+
+    `frontier` is what `rule` found in `sought`; top-1 is that of `judged`.
+    """
+    expected = np.full(len(frontier), float(judged.exit_top1[-1]))
+    if judged.exits > 1 and judged.samples > 1:
+        expected = cross_fitted_top1(sought, judged, rule, frontier.mean_gmacs)
     rows = {}
     for name, tolerance in TOLERANCES.items():
         # A hit more or less is 1 / n; half of that is the rounding of a fraction, never a hit.
-        wanted = calibration.exit_top1[-1] - tolerance - 0.5 / calibration.samples
+        wanted = judged.exit_top1[-1] - tolerance - 0.5 / judged.samples
         enough = np.flatnonzero(expected >= wanted)
         rows[name] = int(enough[0]) if len(enough) else int(expected.argmax())
     return Choice(rows, expected)

@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.policy import Measure, confidence, softmax
+from models.profiles import Risk
 from training.evaluate import ExitLogits
+from training.risk import harmless
 from training.thresholds import Calibration, Floats
 from training.thresholds.calibration import Bools
 
@@ -38,8 +40,11 @@ class ExitProbabilities:
         """Whether that is the image's own, (K, n)."""
         return np.asarray(self.predicted == self.targets)
 
-    def calibration(self, cumulative_gmacs: Floats, measure: Measure, good: Bools | None = None) -> Calibration:
-        """For threshold rules, which want many to leave where `good` (K, n) is true, at little cost; by default where
-        the label is correct."""
-        good = self.correct if good is None else good
-        return Calibration(confidence(self.probabilities, measure), good, cumulative_gmacs)
+    def calibration(self, cumulative_gmacs: Floats, measure: Measure) -> Calibration:
+        """By hits: what a threshold vector costs, and its top-1."""
+        return Calibration(confidence(self.probabilities, measure), self.correct, cumulative_gmacs)
+
+    def calibration_by_harm(self, cumulative_gmacs: Floats, measure: Measure, risk: Risk) -> Calibration:
+        """By harm: "correct" is where leaving costs the image nothing, so that top-1 is 1 - `risk`."""
+        unharmed = harmless(risk, self.predicted, self.targets)
+        return Calibration(confidence(self.probabilities, measure), unharmed, cumulative_gmacs)

@@ -73,7 +73,7 @@ def find_operating_points(
     measure: Measure = "max_softmax",
     rule: RuleName = "exhaustive",
 ) -> Findings:
-    """Temperatures and thresholds from `search`; what they cost and achieve, from `report`.
+    """Temperatures and thresholds from `search`, by harm; what they cost and achieve, from `report`.
 
     Thresholds, and which of them are named, are never chosen on `report`. It only drops points from the
     frontier that it shows to be dominated by others there: an operator who asks for a budget wants neither of two.
@@ -82,17 +82,17 @@ def find_operating_points(
     fits = [fit_temperature(logits, search.targets) for logits in search.logits]
     temperatures = [fit.temperature for fit in fits]
     seen, unseen = ExitProbabilities.of(search, temperatures), ExitProbabilities.of(report, temperatures)
-    calibration = seen.calibration(costs, measure)
     find = threshold_rule(rule)
-    frontier = find(calibration).thinned(FRONTIER_POINTS)
-    choice = choose_named(calibration, find, frontier)
+    sought = seen.calibration_by_harm(costs, measure, "accuracy_drop")
+    frontier = find(sought).thinned(FRONTIER_POINTS)
+    choice = choose_named(sought, seen.calibration(costs, measure), find, frontier)
 
-    never = np.full((1, calibration.exits - 1), np.inf)
+    never = np.full((1, len(costs) - 1), np.inf)
     vectors = np.concatenate((frontier.thresholds, never))
     outcomes = evaluate_many(unseen.calibration(costs, measure), vectors)
     rows = choice.rows | {"full": len(frontier)}
     kept = non_dominated(outcomes.mean_gmacs, outcomes.top1)
-    untempered = ExitProbabilities.of(report, [1.0] * calibration.exits)
+    untempered = ExitProbabilities.of(report, [1.0] * len(costs))
     return Findings(
         exits=tuple(
             ExitProfile(grid, float(cost), top1, temperature)

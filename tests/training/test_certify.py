@@ -17,7 +17,7 @@ from tests.training.tiny_bundle import TinyBundle, write_tiny_bundle
 from training.certify import CertifyRun, ClaimOutcome, candidates, certify_bundle, check_claims, count_harmed, why_not
 from training.probabilities import ExitProbabilities
 from training.profile import profile_bundle
-from training.risk import harmless, samples_needed
+from training.risk import samples_needed
 from training.splits import read_record
 from training.thresholds import exhaustive_rule
 
@@ -34,7 +34,7 @@ def true_risk(test: ClaimOutcome) -> float:
     """On images enough that chance plays no part."""
     assert test.thresholds is not None
     many = drawn(99, 40_000)
-    unharmed = many.calibration(COSTS, "max_softmax", harmless(test.claim.risk, many.predicted, many.targets))
+    unharmed = many.calibration_by_harm(COSTS, "max_softmax", test.claim.risk)
     return float(count_harmed(unharmed, test.thresholds[None])[0]) / len(many.targets)
 
 
@@ -62,7 +62,7 @@ def test_harm_to_the_label_is_disagreement_too(tested: tuple[ClaimOutcome, ...])
     split = drawn(1, 3_000)
     by_risk = {
         risk: count_harmed(
-            split.calibration(COSTS, "max_softmax", harmless(risk, split.predicted, split.targets)),
+            split.calibration_by_harm(COSTS, "max_softmax", risk),
             np.array([[0.5, 0.5], [0.9, 0.9], [np.inf, np.inf]]),
         )
         for risk in RISKS
@@ -74,7 +74,7 @@ def test_harm_to_the_label_is_disagreement_too(tested: tuple[ClaimOutcome, ...])
 @pytest.mark.parametrize("risk", RISKS)
 def test_candidates_go_from_never_leaving_to_the_cheapest(risk: Risk) -> None:
     split = drawn(0, 500)
-    search = split.calibration(COSTS, "max_softmax", harmless(risk, split.predicted, split.targets))
+    search = split.calibration_by_harm(COSTS, "max_softmax", risk)
     vectors = candidates(search, exhaustive_rule)
     assert np.isinf(vectors[0]).all()
     harmed = count_harmed(search, vectors)
