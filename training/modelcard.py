@@ -17,7 +17,8 @@ _PROMISES = "## What is promised"
 class Measured:
     """Each exit's grid, cumulative GMACs and report-split top-1 (0..1), over `images` images; training took `hours`.
 
-    `start_sha256`: of the weights that training started from, None for random ones.
+    `start_sha256`: of the weights that training started from, None for random ones; `teacher_sha256`: of those that
+    all exits learnt from, None without a teacher.
     """
 
     grids: tuple[int, ...]
@@ -26,6 +27,7 @@ class Measured:
     images: int
     hours: float
     start_sha256: str | None = None
+    teacher_sha256: str | None = None
 
 
 def model_card(named: NamedRecipe, measured: Measured) -> str:
@@ -36,7 +38,10 @@ def model_card(named: NamedRecipe, measured: Measured) -> str:
             zip(measured.grids, measured.gmacs, measured.top1, strict=True), start=1
         )
     )
-    start = f"Started from the weights {measured.start_sha256}.\n" if measured.start_sha256 else ""
+    origin = f"Started from the weights {measured.start_sha256}.\n" if measured.start_sha256 else ""
+    origin += f"Taught by the weights {measured.teacher_sha256}.\n" if measured.teacher_sha256 else ""
+    command = f"dvt train --recipe {named.name} --data PATH --out DIR"
+    command += " --start BUNDLE" * bool(measured.start_sha256) + " --teacher BUNDLE" * bool(measured.teacher_sha256)
     return f"""# {named.recipe.architecture}, recipe {named.name}
 
 {named.description}
@@ -52,11 +57,11 @@ chosen on it). GMACs are multiply-accumulates of one image, stages before the ex
 
 ## Training
 
-    dvt train --recipe {named.name} --data PATH --out DIR
+    {command}
 
 {measured.hours:.2f} hours on {platform.machine()} with {torch.get_num_threads()} threads in the run that ended it, \
 torch {torch.__version__.partition("+")[0]}, seed {named.recipe.seed}.
-{start}Weights are the exponential moving average, stored in fp16, computed with in fp32. splits.json names the
+{origin}Weights are the exponential moving average, stored in fp16, computed with in fp32. splits.json names the
 training images that were held out to set thresholds (search) and to certify them.
 """
 

@@ -16,7 +16,7 @@ import torch
 
 from models.bundle import Bundle, read_bundle, write_bundle
 from models.config import DVTConfig, InputConfig
-from models.dvt import DVT, load_bundle
+from models.dvt import DVT
 from models.flops import cumulative_gmacs
 from models.progress import Progress
 from training import splits
@@ -28,7 +28,7 @@ from training.inputs import PixelInputs, TrainingInputs, ViewInputs
 from training.modelcard import Measured, model_card
 from training.pretrained import load_stem
 from training.recipe import NamedRecipe, Recipe
-from training.start import begin_without_reuse, start_from
+from training.start import begin_without_reuse, load_teacher, start_from
 from training.trainer import Evaluate, RunFiles, Trainer
 from training.views import ViewCache, ViewConfig, build_views
 
@@ -92,7 +92,7 @@ def _train(named: NamedRecipe, options: TrainOptions, files: RunFiles, world: Wo
     if options.teacher is not None:
         if recipe.views is not None:
             raise ValueError("a teacher needs pixels: recipes with cached views cannot have one")
-        teacher = placed(load_bundle(options.teacher), options.device)
+        teacher = placed(load_teacher(options.teacher, config, cut), options.device)
         recipe = replace(recipe, loss=replace(recipe.loss, distill_from="teacher"))
     if not world.leads:
         world.wait()  # the leader computes cached views first
@@ -164,8 +164,10 @@ def _finish(
     with Progress("hashing the data", "file") as progress:
         record = splits.record(cut, named.recipe.seed, progress=progress.update)
     grids = tuple(stage.grid for stage in model.config.stages)
-    start = None if options.start is None else read_bundle(options.start).weights_sha256
-    measured = Measured(grids, gmacs, top1, len(report), seconds / 3600, start)
+    start, teacher = (
+        None if origin is None else read_bundle(origin).weights_sha256 for origin in (options.start, options.teacher)
+    )
+    measured = Measured(grids, gmacs, top1, len(report), seconds / 3600, start, teacher)
     plot_learning_curves(files.log, files.folder / "curves.png")
     plot_exits(gmacs, top1, files.folder / "accuracy.png")
     return write_bundle(

@@ -1,4 +1,5 @@
-"""What training starts from: random weights, or a bundle's, for the next round of a run or a user's own classes."""
+"""What training starts from: random weights, or a bundle's, for the next round of a run or a user's own classes; and
+the bundle that it learns from, if it has a teacher."""
 
 from pathlib import Path
 
@@ -6,10 +7,11 @@ import torch
 from torch import nn
 
 from models.bundle import Bundle, BundleError, read_bundle
-from models.dvt import DVT
+from models.config import DVTConfig
+from models.dvt import DVT, load_bundle
 from models.reuse import FeatureReuse, RelationReuse
 from training.folders import DataError
-from training.splits import FILE_NAME, SplitRecord, Splits, hash_files, read_record
+from training.splits import FILE_NAME, Splits, hash_files, read_record
 
 
 def begin_without_reuse(model: DVT) -> None:
@@ -27,8 +29,7 @@ def start_from(model: DVT, path: Path, splits: Splits) -> Bundle:
     `splits` holds out.
     """
     bundle = read_bundle(path)
-    if (bundle.path / FILE_NAME).exists():  # A converted bundle has none: what it was trained on is not known.
-        _check_held_out(path, read_record(path), splits)
+    _check_held_out(bundle, splits)
     same_classes = bundle.config.labels == model.config.labels
     weights = {
         name: torch.from_numpy(array)
@@ -52,18 +53,40 @@ def start_from(model: DVT, path: Path, splits: Splits) -> Bundle:
     return bundle
 
 
+def load_teacher(path: Path, config: DVTConfig, splits: Splits) -> DVT:
+    """The bundle at `path` as teacher of a network with `config`: its last exit's logits are what all exits learn from.
+
+    Raises `BundleError` if it answers in other classes or sees other pixels, `DataError` if it was trained on images
+    that `splits` holds out: through it they would be trained on after all.
+    """
+    bundle = read_bundle(path)
+    for what, theirs, ours in (
+        ("classes", bundle.config.labels, config.labels),
+        ("input", bundle.config.input, config.input),
+    ):
+        if theirs != ours:
+            raise BundleError(
+                f"{path} cannot teach {config.architecture} here: its {what} would have to be {ours}, not {theirs}"
+            )
+    _check_held_out(bundle, splits)
+    return load_bundle(path)
+
+
 def _is_of_head(name: str) -> bool:
     return name.split(".")[-2] == "head"
 
 
-def _check_held_out(path: Path, record: SplitRecord, splits: Splits) -> None:
+def _check_held_out(bundle: Bundle, splits: Splits) -> None:
     """Its held-out images are known, its training images by one hash only; so whoever shares some must share all."""
+    if not (bundle.path / FILE_NAME).exists():
+        return  # A converted bundle: what it was trained on is not known.
+    record = read_record(bundle.path)
     known = {*record.search.files.values(), *record.certify.files.values()}
     digest_chars = max(map(len, known), default=0)
     held_out = hash_files(splits.train.root, [*splits.search.paths, *splits.certify.paths])
     shared = sum(digest[:digest_chars] in known for digest in held_out)
     if 0 < shared < len(held_out):
         raise DataError(
-            f"{path} was trained on images of this data that are held out here: only {shared} of {len(held_out)} were "
-            f"held out there; hold out the same (its seed is {record.seed})"
+            f"{bundle.path} was trained on images of this data that are held out here: only {shared} of "
+            f"{len(held_out)} were held out there; hold out the same (its seed is {record.seed})"
         )

@@ -11,6 +11,7 @@ import pytest
 
 from models.bundle import Bundle, read_bundle
 from models.profiles import Profiles
+from service.engine.catalogue import BudgetRequest, Catalogue
 from training.evaluate import evaluate_bundle
 
 ROOT = Path(__file__).parents[2]
@@ -32,8 +33,8 @@ SHIPPED = (
     Shipped("imagenette-hybrid", "imagenette", 12_000_000, 2.5),
     Shipped("cifar10-micro", "cifar10", 8_000_000, 2.0),
 )
-# Its last exit is half a point behind the twin (docs/experiments.md, five tries), so no profile is near enough.
-NOT_REACHED = {"cifar10-micro"}
+# `balanced` is 0.68 points below the twin and `accurate` saves 1.7 times; what is near enough has no name of its own.
+NOT_REACHED_BY_NAME = {"cifar10-micro"}
 
 each_shipped = pytest.mark.parametrize("shipped", SHIPPED, ids=lambda shipped: shipped.name)
 
@@ -76,20 +77,39 @@ def test_the_first_exit_is_clearly_weaker_and_clearly_cheaper(shipped: Shipped) 
         pytest.param(
             each,
             id=each.name,
-            marks=[pytest.mark.xfail(reason="0.58 points below its twin at half the GMACs, 0.5 are asked", strict=True)]
-            if each.name in NOT_REACHED
+            marks=[pytest.mark.xfail(reason="the points that are near enough have no name", strict=True)]
+            if each.name in NOT_REACHED_BY_NAME
             else [],
         )
         for each in SHIPPED
     ],
 )
-def test_a_profile_nearly_has_the_static_twins_accuracy_at_a_fraction_of_its_cost(shipped: Shipped) -> None:
+def test_a_named_profile_nearly_has_the_static_twins_accuracy_at_a_fraction_of_its_cost(shipped: Shipped) -> None:
     twin = profiles_of(static_twin(shipped)).exits[-1]
     named = profiles_of(cascade(shipped)).named.values()
     near = [point.mean_gmacs for point in named if point.top1 >= twin.top1 - ONE_POINT / 2]
     assert near
     assert min(near) * shipped.saving <= twin.gmacs
     assert profiles_of(cascade(shipped)).static_gmacs == pytest.approx(twin.gmacs, rel=1e-3)
+
+
+@each_shipped
+def test_a_budget_of_a_fraction_of_the_static_twins_cost_nearly_has_its_accuracy(shipped: Shipped) -> None:
+    twin = profiles_of(static_twin(shipped)).exits[-1]
+    bundle = cascade(shipped)
+    catalogue = Catalogue(bundle.config.exits, profiles_of(bundle))
+    resolved = catalogue.resolve(BudgetRequest(gmacs=twin.gmacs / shipped.saving))
+    assert resolved.measured is not None
+    assert resolved.measured.top1 >= twin.top1 - ONE_POINT / 2
+
+
+@each_shipped
+def test_a_certified_point_nearly_has_the_static_twins_accuracy_at_a_fraction_of_its_cost(shipped: Shipped) -> None:
+    twin = profiles_of(static_twin(shipped)).exits[-1]
+    points = [each.point for each in profiles_of(cascade(shipped)).certificates]
+    near = [point.mean_gmacs for point in points if point.top1 >= twin.top1 - ONE_POINT / 2]
+    assert near
+    assert min(near) * shipped.saving <= twin.gmacs
 
 
 @each_shipped

@@ -75,6 +75,7 @@ def test_a_teacher_s_last_exit_is_what_all_exits_learn_from(images: Path, tmp_pa
     assert taught is not None and alone is not None
     assert alone.weights_sha256 == teacher.weights_sha256
     assert taught.weights_sha256 != alone.weights_sha256
+    assert f"Taught by the weights {teacher.weights_sha256}" in (taught.path / "README.md").read_text()
 
 
 def test_an_image_that_cannot_be_read_is_named_and_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ from training.folders import DataError, ImageFolder
 from training.recipe import load_recipe
 from training.run import TrainOptions, train
 from training.splits import Splits, SplitSizes
-from training.start import begin_without_reuse, start_from
+from training.start import begin_without_reuse, load_teacher, start_from
 
 SIZES = SplitSizes(2, 2)
 
@@ -40,6 +40,15 @@ def bundle(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 def cut(root: Path, seed: int = 0) -> Splits:
     return splits.cut(ImageFolder.scan(root), SIZES, seed)
+
+
+def overlapping_seed(images: Path) -> int:
+    """Of a cut that holds out some of what seed 0 does, and some that it does not."""
+
+    def held_out(seed: int) -> set[str]:
+        return {*cut(images, seed).search.paths, *cut(images, seed).certify.paths}
+
+    return next(seed for seed in range(1, 20) if 0 < len(held_out(0) & held_out(seed)) < len(held_out(0)))
 
 
 def fresh(labels: tuple[str, ...], name: str = "cifar10_micro_static") -> DVT:
@@ -69,15 +78,21 @@ def test_another_network_is_refused_by_name(bundle: Bundle, images: Path) -> Non
 
 
 def test_images_that_were_trained_on_cannot_be_held_out(bundle: Bundle, images: Path) -> None:
-    seeds = range(1, 20)
-    ours = set(cut(images).search.paths) | set(cut(images).certify.paths)
-    seed = next(
-        seed
-        for seed in seeds
-        if 0 < len(ours & (set(cut(images, seed).search.paths) | set(cut(images, seed).certify.paths))) < len(ours)
-    )
     with pytest.raises(DataError, match=r"held out here: only \d of 4 were held out there.*its seed is 0"):
-        start_from(fresh(("a", "b")), bundle.path, cut(images, seed))
+        start_from(fresh(("a", "b")), bundle.path, cut(images, overlapping_seed(images)))
+
+
+def test_a_teacher_of_other_classes_is_refused(bundle: Bundle, images: Path) -> None:
+    config = fresh(("a", "c")).config
+    with pytest.raises(BundleError, match=r"cannot teach static_micro here: its classes would have to be \('a', 'c'\)"):
+        load_teacher(bundle.path, config, cut(images))
+
+
+def test_a_teacher_must_not_have_seen_what_is_held_out(bundle: Bundle, images: Path) -> None:
+    config = fresh(("a", "b")).config
+    assert load_teacher(bundle.path, config, cut(images)).config == bundle.config
+    with pytest.raises(DataError, match="was trained on images of this data that are held out here"):
+        load_teacher(bundle.path, config, cut(images, overlapping_seed(images)))
 
 
 def test_the_model_card_names_the_weights_that_training_started_from(
