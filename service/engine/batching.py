@@ -9,7 +9,7 @@ The rules, each a line of the table in the tests (docs/adr/0004 says why these):
   had to wait for another. What belongs to a later priority is nobody's peer and waits.
 - A batch grows only as long as its images are computed the better for it, by the measured costs, and nobody in it
   misses a deadline by it. Who can meet its deadline no more goes last.
-- Background work runs when nothing else waits. It alone may starve.
+- Background work runs when nothing else waits; after `BACKGROUND_S` it waits like any other, so that it ends too.
 """
 
 import math
@@ -27,6 +27,10 @@ PRIORITY_STEP_S = 2 * PATIENCE_S
 MERGE_PASSES = 2.0
 # Below the priorities 1 to 9 that requests have: work that nobody waits for.
 BACKGROUND = 10
+# So long it stands back for all others; by then there is never a moment without them.
+BACKGROUND_S = 30.0
+# Nobody else who waits is due later from now.
+_LATEST_S = PATIENCE_S + BACKGROUND * PRIORITY_STEP_S
 
 
 class Waiting(Protocol):
@@ -73,9 +77,9 @@ class Choice(Generic[W]):
 
 
 def due_s(priority: int, arrived_s: float, deadline_s: float | None) -> float:
-    """By when a job is due, a step of priority counted as time; infinite for background work."""
+    """By when a job is due, a step of priority counted as time; background work as if it came `BACKGROUND_S` later."""
     if priority >= BACKGROUND:
-        return math.inf
+        return arrived_s + BACKGROUND_S + _LATEST_S
     patience_ends_s = arrived_s + PATIENCE_S
     by_deadline_s = patience_ends_s if deadline_s is None else min(deadline_s, patience_ends_s)
     return by_deadline_s + priority * PRIORITY_STEP_S
@@ -97,11 +101,13 @@ def next_batch(now_s: float, queues: Sequence[Iterable[W]], limits: BatchLimits,
             return Choice(0, (), dropped, min(batch.ripe_s(limits) for batch in batches))
         batch = _choose(now_s, ripe, costs)
         return Choice(batch.stage, tuple(batch.jobs), dropped)
-    for kind in ([front.late for front in fronts], [front.background for front in fronts]):
-        stages = [(jobs[0].due_s, -stage) for stage, jobs in enumerate(kind, start=1) if jobs]
-        if stages:
-            stage = -min(stages)[1]
-            return Choice(stage, tuple(kind[stage - 1]), dropped)
+    late = [front for front in fronts if front.late]
+    if late:
+        first = min(late, key=lambda front: (front.late[0].due_s, -front.stage))
+        return Choice(first.stage, tuple(first.late), dropped)
+    for front in reversed(fronts):
+        if front.background:
+            return Choice(front.stage, tuple(front.background), dropped)
     return Choice(0, (), dropped)
 
 
@@ -141,7 +147,7 @@ def _front(now_s: float, stage: int, queue: Iterable[W], limits: BatchLimits, co
         deadline_s = job.deadline_s
         if job.done or (deadline_s is not None and now_s >= deadline_s):
             front.dropped.append(job)
-        elif job.due_s == math.inf:
+        elif job.due_s > now_s + _LATEST_S:
             if jobs or front.late or len(front.background) == most:
                 break
             front.background.append(job)

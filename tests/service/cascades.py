@@ -213,7 +213,13 @@ def make_service(
 ) -> Service:
     """A whole service around a scripted backend. `settings` are those of `Settings`, by name."""
     backend = backend or FakeBackend(sure_at({}))
-    values = {"state_dir": state_folder(folder), "admin_key": ADMIN_KEY, "decode_threads": 2, **settings}
+    values = {
+        "state_dir": state_folder(folder),
+        "admin_key": ADMIN_KEY,
+        "decode_threads": 2,
+        "audit_share": 0.0,  # Chance has no part in a test that does not ask for it.
+        **settings,
+    }
     bundle = Bundle(
         folder / "small-bundle", small_config(backend.stages), CONFIG_SHA256, WEIGHTS_SHA256, profiles, None
     )
