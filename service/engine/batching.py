@@ -101,13 +101,11 @@ def next_batch(now_s: float, queues: Sequence[Iterable[W]], limits: BatchLimits,
             return Choice(0, (), dropped, min(batch.ripe_s(limits) for batch in batches))
         batch = _choose(now_s, ripe, costs)
         return Choice(batch.stage, tuple(batch.jobs), dropped)
-    late = [front for front in fronts if front.late]
-    if late:
-        first = min(late, key=lambda front: (front.late[0].due_s, -front.stage))
-        return Choice(first.stage, tuple(first.late), dropped)
-    for front in reversed(fronts):
-        if front.background:
-            return Choice(front.stage, tuple(front.background), dropped)
+    for kind in ([front.late for front in fronts], [front.background for front in fronts]):
+        stages = [(jobs[0].due_s, -stage) for stage, jobs in enumerate(kind, start=1) if jobs]
+        if stages:
+            stage = -min(stages)[1]
+            return Choice(stage, tuple(kind[stage - 1]), dropped)
     return Choice(0, (), dropped)
 
 

@@ -107,14 +107,15 @@ class Catalogue:
     def describe(self, thresholds: Thresholds) -> Resolved:
         """All that is known of a vector."""
         number = self._number(thresholds)
+        known = [each for each in self.made_here if each.point.thresholds == thresholds]
         certificate = min(
-            (each for each in self.certificates if each.point.thresholds == thresholds),
+            (each for each in known if each not in self.withdrawn),
             key=lambda each: (RISKS.index(each.claim.risk), each.claim.epsilon),
             default=None,
         )
         measured = None
-        if certificate is not None:
-            measured = certificate.point
+        if known:
+            measured = known[0].point
         elif number is not None and self.profiles is not None:
             measured = self.profiles.frontier[number]
         return Resolved(

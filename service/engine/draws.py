@@ -32,6 +32,11 @@ class Draw:
         self._freed = freed
         self._left_with: int | None = None
 
+    @property
+    def has_left(self) -> bool:
+        """Whether it goes on, or went on, after its answer."""
+        return self._left_with is not None
+
     def left(self, label: int) -> None:
         """It was answered with this label at an early exit, and goes on."""
         self._left_with = label

@@ -134,14 +134,20 @@ DEADLINES = [
 ]
 
 BACKGROUND_WORK = [
-    ("waits for any other", [[J("z", 500, priority=BACKGROUND)], [], [J("a", priority=9)]], 3, "a"),
-    ("joins no batch of others", [[J("z", 500, priority=BACKGROUND), J("a")], [], []], 1, "a"),
+    ("waits for any other", [[J("z", 29, priority=BACKGROUND)], [], [J("a", priority=9)]], 3, "a"),
+    ("joins no batch of others", [[J("z", 29, priority=BACKGROUND), J("a")], [], []], 1, "a"),
     ("even for those that are late", [[J("z", 5, priority=BACKGROUND)], [J("a", 0, 0.01)], []], 2, "a"),
     ("runs when nothing else waits", [[J("z", priority=BACKGROUND)], [], []], 1, "z"),
-    ("the deepest first", [[J("y", 9, priority=BACKGROUND)], [J("z", priority=BACKGROUND)], []], 2, "z"),
+    ("the oldest first", [[J("y", 9, priority=BACKGROUND)], [J("z", priority=BACKGROUND)], []], 1, "y"),
+    ("the deepest of as old ones", [[J("y", priority=BACKGROUND)], [J("z", priority=BACKGROUND)], []], 2, "z"),
     ("at most so many of it", [several("wxyz", priority=BACKGROUND), [], []], 1, "wxy"),
     ("that waited long joins others", [[J("z", BACKGROUND_S, priority=BACKGROUND), J("a")], [], []], 1, "az"),
-    ("that waited longer goes first", [[J("z", BACKGROUND_S + 5, priority=BACKGROUND)], [J("a", priority=9)], []], 1, "z"),
+    (
+        "that waited longer goes first",
+        [[J("z", BACKGROUND_S + 5, priority=BACKGROUND)], [J("a", priority=9)], []],
+        1,
+        "z",
+    ),
 ]
 
 
