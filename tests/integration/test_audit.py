@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
@@ -29,7 +30,7 @@ def label_of(kind: int, stage: int) -> int:
     return (kind + (kind == FICKLE and stage == 3)) % 4
 
 
-def audited_service(folder: Path, backend: FakeBackend | None = None, **settings: object) -> Service:
+def audited_service(folder: Path, backend: FakeBackend | None = None, **settings: Any) -> Service:
     backend = backend or FakeBackend(sure_at({DEEP: 3}), label_of)
     settings = {"audit_share": 1.0, "audit_fallback": True, **settings}
     return make_service(folder, backend, profiles=certified_profiles(), **settings)

@@ -5,7 +5,7 @@ import logging
 import os
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import cycle, islice
+from itertools import cycle, islice, repeat
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -214,7 +214,9 @@ def test_a_promise_that_another_certificate_still_keeps_is_no_reason_to_fall_bac
     profiles = replace(profiles, certificates=(tighter, FIVE_PERCENT))
     made = Bench(tmp_path, profiles=profiles)
     assert made.budget.put(AT_5, by="me").point.certificate == tighter
-    made.images(*(["disagreed"] + ["agreed"] * 19) * 12)
+    agreed: Found = "agreed"
+    for _ in range(12):
+        made.images("disagreed", *repeat(agreed, 19))
     assert made.of(tighter).is_broken
     assert not made.of(FIVE_PERCENT).is_broken
     in_force = made.budget.in_force

@@ -106,7 +106,7 @@ def test_an_audit_that_fails_is_left_out_and_leaves_nothing(stage: int) -> None:
             raise RuntimeError("broken")
         return run(now, slots)
 
-    made.backend.run = failing  # type: ignore[method-assign]
+    made.backend.run = failing  # type: ignore[method-assign,assignment]
     draws = [drawn(), drawn()]
     for number, draw in enumerate(draws):
         made.submit(number, 1, draw=draw)
