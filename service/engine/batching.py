@@ -14,7 +14,7 @@ The rules, each a line of the table in the tests (docs/adr/0004 says why these):
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Generic, Protocol, TypeVar
 
 from service.engine.costs import StageCosts
@@ -60,6 +60,11 @@ class BatchLimits:
 
     max_batch: int
     delay_s: float = 0.0
+
+    def shared(self, waiting: int, idle_lanes: int) -> "BatchLimits":
+        """A batch leaves work for the lanes that have none."""
+        share = self.max_batch if idle_lanes < 2 else max(1, math.ceil(waiting / idle_lanes))
+        return self if share >= self.max_batch else replace(self, max_batch=share)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ backend's `begin` and `release`, costs) knows one thread at a time. Jobs come in
 """
 
 import logging
-import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -230,7 +229,8 @@ class Scheduler:
             self._some_are_done = False
             for job in self._queues.remove_done():
                 self._drop(job)
-        choice = next_batch(self._clock(), self._queues.waiting, self._share(), self.costs)
+        limits = self._limits.shared(len(self._queues), sum(not lane.jobs for lane in self._lanes))
+        choice = next_batch(self._clock(), self._queues.waiting, limits, self.costs)
         if choice.dropped:
             self._queues.remove(choice.dropped)
             for job in choice.dropped:
@@ -239,14 +239,6 @@ class Scheduler:
             self._queues.take(choice.stage, choice.jobs)
         self._metrics.queued(self._queues.lengths)
         return choice
-
-    def _share(self) -> BatchLimits:
-        """A batch leaves work for the lanes that have none."""
-        idle = sum(not lane.jobs for lane in self._lanes)
-        if idle < 2:
-            return self._limits
-        share = max(1, math.ceil(len(self._queues) / idle))
-        return self._limits if share >= self._limits.max_batch else replace(self._limits, max_batch=share)
 
     def _run(self, lane: "_Lane", stage: int, jobs: Sequence[Job]) -> None:
         """Compute a batch. One that fails is split until the guilty job is alone; only that one fails."""

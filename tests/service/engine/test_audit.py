@@ -3,6 +3,11 @@
 import json
 import logging
 import os
+import random
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import cycle, islice, repeat
@@ -26,6 +31,19 @@ from service.types import Thresholds
 from tests.service.cascades import FakeBackend, certified_profiles, quiet_log
 
 ONE_PERCENT, FIVE_PERCENT, DROP = certified_profiles().certificates
+ROOT = Path(__file__).parents[3]
+# A process that audits as fast as it can, and writes what it has kept to a file of its own.
+AUDITS = """
+import os, sys
+from pathlib import Path
+from tests.service.engine.test_audit import FIVE_PERCENT, Bench
+folder = Path(sys.argv[1])
+made = Bench(folder)
+told = os.open(folder / "told", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+while True:
+    made.images("agreed")
+    os.write(told, f"{made.of(FIVE_PERCENT).samples}\\n".encode())
+"""
 AT_5 = BudgetRequest(max_risk={"disagreement": 0.05})
 AT_1 = BudgetRequest(max_risk={"disagreement": 0.01})
 
@@ -241,6 +259,51 @@ def test_what_ends_late_is_looked_at_in_its_turn(tmp_path: Path) -> None:
     slow.end(looked_at=True)
     made.audit.settle()
     assert made.of(FIVE_PERCENT).samples == 3
+
+
+def kill_at_random(folder: Path, times: int) -> None:
+    chance = random.Random(0)
+    for _ in range(times):
+        process = subprocess.Popen([sys.executable, "-c", AUDITS, str(folder)], cwd=ROOT)
+        told_file = folder / "told"
+        while process.poll() is None and not (told_file.exists() and told_file.stat().st_size):
+            time.sleep(0.005)
+        time.sleep(chance.uniform(0, 0.05))
+        assert process.poll() is None
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        told = int(told_file.read_text().splitlines()[-1])
+        told_file.unlink()
+        # What was told was written, and perhaps one more, which nobody was told of yet.
+        assert Bench(folder).of(FIVE_PERCENT).samples in (told, told + 1)
+
+
+def test_killed_at_any_moment_it_loses_nothing_that_it_has_told(tmp_path: Path) -> None:
+    kill_at_random(tmp_path, 3)
+
+
+@pytest.mark.slow
+def test_killed_at_100_moments_it_loses_nothing_that_it_has_told(tmp_path: Path) -> None:
+    kill_at_random(tmp_path, 100)
+
+
+def test_another_replicas_budget_ends_the_fallback_and_brings_none(tmp_path: Path) -> None:
+    made = Bench(tmp_path)
+    made.budget.put(AT_5, by="me")
+    made.images(*half_wrong(40))
+    changed = made.budget.after(None, BudgetRequest(profile="fast"), by="ann")
+    assert changed is not None
+    assert made.budget.adopt(replace(changed, fallback="full"))
+    assert (made.budget.in_force.point.profile, made.budget.stored.fallback) == ("fast", None)
+
+
+def test_a_fallback_belongs_to_its_bundle(tmp_path: Path) -> None:
+    made = Bench(tmp_path)
+    made.budget.put(AT_5, by="me")
+    made.images(*half_wrong(40))
+    other = Bench(tmp_path, bundle="another").budget
+    assert (other.in_force.instead, other.in_force.point.certificate) == (None, FIVE_PERCENT)
+    assert other.stored.fallback is None
 
 
 @pytest.mark.parametrize("step", ["fsync", "replace"])
