@@ -69,7 +69,7 @@ class Settings(BaseModel):
         int, Field(ge=0, le=1024, description="Threads that decode images; 0: as many as the cgroup grants.")
     ] = 0
     state_dir: Annotated[
-        Path, Field(description="Folder of what outlives a restart: the budget in force and the admin key.")
+        Path, Field(description="Folder of what outlives a restart: the budget, the audit's evidence, the admin key.")
     ] = Path("state")
     profile: Annotated[
         str,
@@ -105,7 +105,7 @@ class Settings(BaseModel):
         ),
     ] = False
     feedback_results: Annotated[
-        int, Field(ge=0, description="Latest results that `POST /feedback` takes a label for; 0: none.")
+        int, Field(ge=0, description="Latest results that `POST /feedback` takes a label for, 0.3 KB each; 0: none.")
     ] = 100_000
     redis_url: Annotated[
         SecretStr,

@@ -118,6 +118,12 @@ def test_an_answer_waits_for_no_audit_and_an_audit_takes_nobodys_place(tmp_path:
         wait_until(lambda: service.audit.pending == 0)
 
 
+def test_where_memory_is_the_limit_audits_have_a_part_of_it(tmp_path: Path) -> None:
+    service = audited_service(tmp_path, FakeBackend(sure_at({}), slots=3), state_bytes=15_000)
+    assert service.admission.limits.permits == 2
+    assert audited_service(tmp_path, FakeBackend(sure_at({}), slots=3), audit_share=0.0).admission.limits.permits == 3
+
+
 def test_with_memory_for_one_image_it_serves_without_an_audit(tmp_path: Path) -> None:
     service = audited_service(tmp_path, FakeBackend(sure_at({}), slots=1), state_bytes=5000)
     with client_of(service) as client:

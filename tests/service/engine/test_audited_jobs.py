@@ -10,6 +10,7 @@ from service.backends.base import Slot
 from service.engine.draws import Draw, Lottery
 from service.engine.exits import deadline_outcome
 from service.engine.guard import DeepGuard
+from service.engine.job import Job
 from service.types import ExitRule
 from tests.service.cascades import FakeBackend, FakeOutput, label_of, sure_at, wait_until
 from tests.service.engine.benches import Bench, bench
@@ -84,6 +85,40 @@ def test_what_something_else_decides_is_left_out() -> None:
     gate.set()
     made.wait()
     assert audited(made, draws) == ["left_out"] * 3
+
+
+def test_who_is_answered_while_the_last_exit_is_computed_is_left_out_too() -> None:
+    made = bench(sure_at({3: 3}), start=False)
+    draw = drawn()
+    job = made.submit(0, 3, draw=draw)
+    run = made.backend.run
+
+    def leaving(stage: int, slots: Sequence[Slot]) -> FakeOutput:
+        if stage == 3:
+            job.abandon()
+        return run(stage, slots)
+
+    made.backend.run = leaving  # type: ignore[method-assign]
+    made.scheduler.start()
+    made.wait()
+    assert audited(made, [draw]) == ["left_out"]
+
+
+def test_who_is_answered_at_the_moment_it_leaves_is_left_out_too() -> None:
+    made = bench(sure_at({}), start=False)
+    draw = drawn()
+    job = made.submit(0, 1, draw=draw)
+    hand_over = job.hand_over
+
+    def overtaken(exits: int, now_s: float) -> Job:
+        assert job.abandon()
+        return hand_over(exits, now_s)
+
+    job.hand_over = overtaken  # type: ignore[method-assign]
+    made.scheduler.start()
+    made.wait()
+    assert audited(made, [draw]) == ["left_out"]
+    assert made.outcomes[0] == []
 
 
 def test_before_any_exit_has_spoken_an_image_tells_nothing() -> None:
