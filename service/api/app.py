@@ -8,9 +8,10 @@ from fastapi import FastAPI
 
 from service.api import audit, budget, classify, feedback, ops
 from service.api.deps import Service
+from service.api.feedback import FeedbackBody
 from service.api.handlers import add_handlers
 from service.api.middleware import Gate
-from service.api.schemas import BudgetBody, FeedbackBody, Problem
+from service.api.schemas import BudgetBody, Problem
 from service.decode import silence_pillow
 
 # The engine's present batch ends by then, or never.

@@ -3,10 +3,32 @@
 from fastapi import APIRouter
 
 from service.api.deps import ServiceDep
-from service.api.schemas import AuditedCertificate, AuditResponse, certificate_ref, problems
+from service.api.schemas import CertificateRef, Strict, certificate_ref, problems
 from service.engine.evidence import ALPHA
 
 router = APIRouter(tags=["budget"])
+
+
+class AuditedCertificate(Strict):
+    """`audited` images left by its thresholds, `disagreed` of them with the last exit; of those `left_out` that is not
+    known. `broken_at` is UTC, null while it holds."""
+
+    certificate: CertificateRef
+    thresholds: list[float | None]
+    audited: int
+    disagreed: int
+    left_out: int
+    wealth: float
+    broken_at: str | None
+
+
+class AuditResponse(Strict):
+    """`share` of images that is drawn, and how many of those are on their way."""
+
+    share: float
+    pending: int
+    broken_at_wealth: float
+    certificates: list[AuditedCertificate]
 
 
 @router.get("/audit", response_model=AuditResponse, responses=problems(401), summary="Do certificates still hold?")

@@ -1,15 +1,16 @@
 """`/feedback`: what an image really showed, told after its answer, and how often answers were right."""
 
 from dataclasses import asdict
+from typing import Annotated
 
 from fastapi import APIRouter, Request
-from pydantic import ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
 from service.api.body import BodyLimits, parse_json, read_body
 from service.api.classify import owner_of
 from service.api.deps import AdminDep, ServiceDep
 from service.api.handlers import invalid_parameter
-from service.api.schemas import ExitFeedback, FeedbackBody, FeedbackResponse, FeedbackTaken, problems
+from service.api.schemas import Strict, problems
 from service.errors import EmptyBodyError, InvalidParameterError
 
 router = APIRouter(tags=["feedback"])
@@ -19,6 +20,45 @@ _OPENAPI_BODY = {
     "required": True,
     "content": {"application/json": {"schema": {"$ref": "#/components/schemas/FeedbackBody"}}},
 }
+
+
+class FeedbackBody(Strict):
+    """What `POST /feedback` takes: the `id` of a result, and which of the model's labels is right."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"id": "0900b959c5d8c1b1a1f2f3d4e5c6b7a8", "label": "church"}]}
+    )
+
+    id: Annotated[str, Field(max_length=64)]
+    label: Annotated[str, Field(max_length=1024)]
+
+
+class FeedbackTaken(Strict):
+    id: str
+    label: str
+    predicted: str
+    correct: bool
+
+
+class ExitFeedback(Strict):
+    """Answers of one exit that a label came for. Of `audited` ones the last exit's word is known: `lost` were wrong
+    where that is right, `gained` right where it is wrong."""
+
+    number: int
+    labelled: int
+    correct: int
+    accuracy: float | None
+    audited: int
+    lost: int
+    gained: int
+
+
+class FeedbackResponse(Strict):
+    """`remembered` results can be given a label, at most `limit`."""
+
+    remembered: int
+    limit: int
+    exits: list[ExitFeedback]
 
 
 @router.post(

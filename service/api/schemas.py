@@ -217,67 +217,6 @@ class FrontierResponse(Strict):
     frontier: list[Point]
 
 
-class AuditedCertificate(Strict):
-    """`audited` images left by its thresholds, `disagreed` of them with the last exit; of those `left_out` that is not
-    known. `broken_at` is UTC, null while it holds."""
-
-    certificate: CertificateRef
-    thresholds: list[float | None]
-    audited: int
-    disagreed: int
-    left_out: int
-    wealth: float
-    broken_at: str | None
-
-
-class AuditResponse(Strict):
-    """`share` of images that is drawn, and how many of those are on their way."""
-
-    share: float
-    pending: int
-    broken_at_wealth: float
-    certificates: list[AuditedCertificate]
-
-
-class FeedbackBody(Strict):
-    """What `POST /feedback` takes: the `id` of a result, and which of the model's labels is right."""
-
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"id": "0900b959c5d8c1b1a1f2f3d4e5c6b7a8", "label": "church"}]}
-    )
-
-    id: Annotated[str, Field(max_length=64)]
-    label: Annotated[str, Field(max_length=1024)]
-
-
-class FeedbackTaken(Strict):
-    id: str
-    label: str
-    predicted: str
-    correct: bool
-
-
-class ExitFeedback(Strict):
-    """Answers of one exit that a label came for. Of `audited` ones the last exit's word is known: `lost` were wrong
-    where that is right, `gained` right where it is wrong."""
-
-    number: int
-    labelled: int
-    correct: int
-    accuracy: float | None
-    audited: int
-    lost: int
-    gained: int
-
-
-class FeedbackResponse(Strict):
-    """`remembered` results can be given a label, at most `limit`."""
-
-    remembered: int
-    limit: int
-    exits: list[ExitFeedback]
-
-
 class ModelExit(Strict):
     number: int
     grid: int
