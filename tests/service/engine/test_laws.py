@@ -177,15 +177,24 @@ arrivals = st.tuples(
     st.none() | st.floats(0.001, 1.0),
     st.booleans(),
 )
-events = st.lists(
-    arrivals
-    | st.tuples(st.just("leave"), st.integers(0, 30))
+# Those that can be audited, few of them with a deadline.
+drawn_arrivals = st.tuples(
+    st.just("arrive"),
+    st.integers(1, 31),
+    st.builds(ExitRule, thresholds, st.just(EXITS)),
+    st.integers(1, 9),
+    st.none() | st.none() | st.floats(0.001, 1.0),
+    st.just(True),
+)
+happenings_beside = (
+    st.tuples(st.just("leave"), st.integers(0, 30))
     | st.tuples(st.just("leave within a batch"), st.integers(0, 30))
     | st.tuples(st.just("pause"), st.floats(0, 3))
     | st.just(("expire",))
-    | st.just(("round",)),
-    max_size=60,
+    | st.just(("round",))
 )
+events = st.lists(arrivals | happenings_beside, max_size=60)
+drawn_events = st.lists(drawn_arrivals | happenings_beside, min_size=10, max_size=60)
 
 
 def happen(course: Course, what: str, *values: object) -> None:
@@ -214,7 +223,7 @@ def exit_expected(kind: int, rule: ExitRule) -> int:
     raise AssertionError
 
 
-@given(events, st.integers(1, 6), st.integers(1, 5), st.sampled_from((0.0, 0.03)), st.integers(0, 3))
+@given(events | drawn_events, st.integers(1, 6), st.integers(1, 5), st.sampled_from((0.0, 0.03)), st.integers(0, 3))
 def test_every_job_let_in_ends_exactly_once_by_its_own_rule_and_leaves_nothing_behind(
     happenings: list[tuple[str, ...]], images: int, max_batch: int, delay_s: float, places: int
 ) -> None:
