@@ -16,8 +16,10 @@ The code is also the metric label (`dvt_refusals_total{code=...}`). `docs/errors
 | 403 | forbidden | a key that may not do this |
 | 403 | above_ceiling | a request dearer than the operator allows |
 | 404 | not_found | no such path |
+| 404 | unknown_result | a result that this key did not ask for, or that is too old |
 | 405 | method_not_allowed | a path that does not know this method |
 | 408 | body_timeout | a body that does not arrive in time |
+| 409 | feedback_given | a label for a result that has one |
 | 412 | revision_changed | a budget that is another one by now (`If-Match`) |
 | 413 | body_too_large | a request body over its limit |
 | 413 | image_too_large | an image file over its limit |
@@ -166,6 +168,14 @@ class NotFoundError(ServiceError):
     title = "Not found"
 
 
+class UnknownResultError(ServiceError):
+    """A result `id` that this key did not ask for, or that is too old (`DVT_FEEDBACK_RESULTS`)."""
+
+    status = 404
+    code = "unknown_result"
+    title = "Unknown result"
+
+
 class MethodNotAllowedError(ServiceError):
     """A path that does not know this method. Sends `Allow`."""
 
@@ -180,6 +190,14 @@ class BodyTimeoutError(ServiceError):
     status = 408
     code = "body_timeout"
     title = "Body timeout"
+
+
+class FeedbackGivenError(ServiceError):
+    """A label for a result that has one already."""
+
+    status = 409
+    code = "feedback_given"
+    title = "Feedback already given"
 
 
 class RevisionChangedError(ServiceError):

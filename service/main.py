@@ -4,7 +4,7 @@ import logging
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from prometheus_client import disable_created_metrics
@@ -17,10 +17,14 @@ from service.backends.choose import Wanted, open_backend
 from service.cpus import available_cpus
 from service.decode import ImageLimits
 from service.engine.admission import Admission, AdmissionLimits
+from service.engine.audit import Audit, audit_places, places_within
+from service.engine.audit_file import AuditRecord
 from service.engine.batching import BatchLimits
 from service.engine.budget import Budget
 from service.engine.catalogue import Catalogue
+from service.engine.draws import Lottery
 from service.engine.exits import ExitMeasure
+from service.engine.feedback import Feedback
 from service.engine.guard import DeepGuard
 from service.engine.scheduler import Scheduler
 from service.metrics import Metrics
@@ -53,7 +57,7 @@ def open_bundle(settings: Settings) -> Opened:
         settings.backend,
         settings.device,
         available_cpus(),
-        Capacity(settings.queue_limit, settings.state_bytes, settings.max_batch),
+        Capacity(settings.queue_limit + _audit_places(settings), settings.state_bytes, settings.max_batch),
         settings.precision,
         settings.threads,
         settings.lanes,
@@ -88,20 +92,27 @@ def build_service(loaded: Loaded, opened: Opened, log: logging.Logger) -> Servic
         stall_s=settings.stall_seconds,
         guard=DeepGuard(settings.guard_share, clock),
     )
+    catalogue = Catalogue(
+        exits,
+        bundle.profiles,
+        backend.name,
+        settings.precision,
+        lambda: [] if scheduler.warming else [scheduler.costs.seconds(k, 1) for k in range(1, exits + 1)],
+    )
+    hashes = f"{bundle.weights_sha256}:{bundle.config_sha256}"
+    record = AuditRecord(settings.state_dir, hashes, catalogue.made_here, log)
     budget = Budget(
-        Catalogue(
-            exits,
-            bundle.profiles,
-            backend.name,
-            settings.precision,
-            lambda: [] if scheduler.warming else [scheduler.costs.seconds(k, 1) for k in range(1, exits + 1)],
-        ),
-        bundle=f"{bundle.weights_sha256}:{bundle.config_sha256}",
+        replace(catalogue, withdrawn=record.broken),
+        bundle=hashes,
         first_profile=settings.profile,
         ceiling=settings.ceiling,
         folder=settings.state_dir,
         log=log,
     )
+    places = min(_audit_places(settings), places_within(backend.slots))
+    if settings.audit_share and not places:
+        log.warning("there is memory for one image, so none is audited (DVT_STATE_BYTES, DVT_AUDIT_SHARE)")
+    lottery = Lottery(settings.audit_share, places, lambda: metrics.audited("skipped"))
     return Service(
         settings=settings,
         model=Model(
@@ -116,18 +127,29 @@ def build_service(loaded: Loaded, opened: Opened, log: logging.Logger) -> Servic
         keys=open_keys(settings, loaded.secret_files, log),
         limits=ImageLimits(settings.max_image_bytes, settings.max_image_px),
         admission=Admission(
-            AdmissionLimits(settings.queue_limit, settings.state_bytes, backend.slot_bytes, settings.body_bytes),
+            AdmissionLimits(
+                min(settings.queue_limit, backend.slots - places),
+                settings.state_bytes,
+                backend.slot_bytes,
+                settings.body_bytes,
+            ),
             scheduler.work_s,
             metrics.held,
         ),
         budget=budget,
         replicas=_open_replicas(loaded, budget, metrics, log),
         scheduler=scheduler,
+        audit=Audit(lottery, record, budget, fall_back=settings.audit_fallback, metrics=metrics, log=log),
+        feedback=Feedback(settings.feedback_results, exits),
         decoders=ThreadPoolExecutor(settings.decode_threads or available_cpus(), "dvt-decode"),
         metrics=metrics,
         clock=clock,
         log=log,
     )
+
+
+def _audit_places(settings: Settings) -> int:
+    return audit_places(settings.queue_limit) if settings.audit_share else 0
 
 
 def _open_replicas(loaded: Loaded, budget: Budget, metrics: Metrics, log: logging.Logger) -> "Replicas | None":

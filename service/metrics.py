@@ -59,6 +59,25 @@ class Metrics:
         self._slots_used = Gauge("dvt_state_slots_used", "Slots that hold an image.", registry=registry)
         self._slots_bytes = Gauge("dvt_state_used_bytes", "The same, in bytes at their peak.", registry=registry)
         self._revision = Gauge("dvt_budget_revision", "Revision of the budget in force.", registry=registry)
+        self._audits = Counter(
+            "dvt_audits", "Images drawn to go on to the last exit, by what was found.", ("found",), registry=registry
+        )
+        self._audits_pending = Gauge("dvt_audits_pending_images", "Drawn, not at the last exit yet.", registry=registry)
+        self._broken = Gauge(
+            "dvt_certificate_broken", "1 once the audit has found more harm.", ("risk", "epsilon"), registry=registry
+        )
+        self._wealth = Gauge(
+            "dvt_certificate_wealth_ratio",
+            "Of the bets against a certificate; at 1/alpha it is broken.",
+            ("risk", "epsilon"),
+            registry=registry,
+        )
+        self._feedback = Counter(
+            "dvt_feedback",
+            "Labels that came for answers, by the exit of the answer.",
+            ("exit", "correct"),
+            registry=registry,
+        )
         self._ready = Gauge("dvt_ready", "1 while the service takes work.", registry=registry)
         self._replicas: Gauge | None = None
         info = Gauge("dvt_model_info", "1, for the model that is served.", ("model", "sha256"), registry=registry)
@@ -73,6 +92,10 @@ class Metrics:
         for number in numbers:
             self._exits.labels(number, "confident")
             self._failures.labels(number)
+            for correct in ("true", "false"):
+                self._feedback.labels(number, correct)
+        for found in ("agreed", "disagreed", "left_out", "skipped"):
+            self._audits.labels(found)
         for kind in kinds():
             self._refusals.labels(kind.code)
 
@@ -124,6 +147,21 @@ class Metrics:
 
     def budget_revision(self, revision: int) -> None:
         self._revision.set(revision)
+
+    def audited(self, found: str) -> None:
+        self._audits.labels(found).inc()
+
+    def audits_pending(self, pending: Callable[[], int]) -> None:
+        """`pending` is asked whenever the metrics are read."""
+        self._audits_pending.set_function(pending)
+
+    def certificate(self, risk: str, epsilon: float, wealth: float, *, is_broken: bool) -> None:
+        """What the audit says of it."""
+        self._broken.labels(risk, f"{epsilon:g}").set(is_broken)
+        self._wealth.labels(risk, f"{epsilon:g}").set(wealth)
+
+    def feedback(self, exit_number: int, *, is_correct: bool) -> None:
+        self._feedback.labels(str(exit_number), str(is_correct).lower()).inc()
 
     def replicas_connected(self, is_connected: bool) -> None:
         """Of a replica that shares its budget; one that does not has no such series."""

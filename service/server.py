@@ -165,7 +165,9 @@ async def drain(server: Server, service: Service, listener: socket.socket, linge
     service.admission.drain()
     began_s = service.clock()
     end_s = began_s + service.settings.drain_seconds
-    while service.clock() < end_s and (not service.admission.idle or service.clock() < began_s + linger_s):
+    while service.clock() < end_s and (
+        not service.admission.idle or service.audit.pending or service.clock() < began_s + linger_s
+    ):
         if server.should_exit:
             return
         await asyncio.sleep(_POLL_S)

@@ -69,7 +69,7 @@ class Settings(BaseModel):
         int, Field(ge=0, le=1024, description="Threads that decode images; 0: as many as the cgroup grants.")
     ] = 0
     state_dir: Annotated[
-        Path, Field(description="Folder of what outlives a restart: the budget in force and the admin key.")
+        Path, Field(description="Folder of what outlives a restart: the budget, the audit's evidence, the admin key.")
     ] = Path("state")
     profile: Annotated[
         str,
@@ -88,6 +88,25 @@ class Settings(BaseModel):
             "1: no limit.",
         ),
     ] = 1.0
+    audit_share: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="Share of images, drawn by lot, that go on to the last exit after their answer went out, to "
+            "see whether certificates still hold (docs/guarantees.md). 0: none.",
+        ),
+    ] = 0.01
+    audit_fallback: Annotated[
+        bool,
+        Field(
+            description="Whether a certificate that the audit finds broken has the next safer profile put in force, "
+            "until the next `PUT /budget`."
+        ),
+    ] = False
+    feedback_results: Annotated[
+        int, Field(ge=0, description="Latest results that `POST /feedback` takes a label for, 0.3 KB each; 0: none.")
+    ] = 100_000
     redis_url: Annotated[
         SecretStr,
         Field(

@@ -35,6 +35,10 @@ class ExitTaken:
     confidence: float
     threshold: float | None
 
+    @property
+    def label(self) -> int:
+        return int(self.probabilities.argmax())
+
 
 @dataclass(frozen=True)
 class JobTimes:

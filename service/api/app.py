@@ -6,8 +6,9 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from service.api import budget, classify, ops
+from service.api import audit, budget, classify, feedback, ops
 from service.api.deps import Service
+from service.api.feedback import FeedbackBody
 from service.api.handlers import add_handlers
 from service.api.middleware import Gate
 from service.api.schemas import BudgetBody, Problem
@@ -15,6 +16,8 @@ from service.decode import silence_pillow
 
 # The engine's present batch ends by then, or never.
 _STOP_S = 5.0
+# A process that is killed loses what its audits found in so long.
+_SETTLE_EVERY_S = 1.0
 
 _DESCRIPTION = """Image classification that spends on each image as little computation as it needs.
 
@@ -33,14 +36,17 @@ def create_app(service: Service, version: str) -> FastAPI:
         service.metrics.budget_revision(service.budget.in_force.revision)
         if service.replicas is not None:
             service.replicas.start()
+        settling = asyncio.create_task(_settle_audits(service))
         try:
             yield
         finally:
+            settling.cancel()
             service.admission.drain()
             if service.replicas is not None:
                 await service.replicas.stop()
             service.decoders.shutdown(wait=False, cancel_futures=False)
             await asyncio.to_thread(service.scheduler.stop, _STOP_S)
+            await asyncio.to_thread(service.audit.settle)
 
     app = FastAPI(
         title="DVT",
@@ -52,7 +58,7 @@ def create_app(service: Service, version: str) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.service = service
-    for router in (classify.router, budget.router, ops.router):
+    for router in (classify.router, feedback.router, budget.router, audit.router, ops.router):
         app.include_router(router)
     add_handlers(app)
     _add_schemas(app)
@@ -60,14 +66,24 @@ def create_app(service: Service, version: str) -> FastAPI:
     return app
 
 
+async def _settle_audits(service: Service) -> None:
+    """Look at what the audit found, for ever; the disk may be slow, so in a thread."""
+    while True:
+        await asyncio.sleep(_SETTLE_EVERY_S)
+        try:
+            await asyncio.to_thread(service.audit.settle)
+        except Exception:
+            service.log.exception("audit failed by a bug")
+
+
 def _add_schemas(app: FastAPI) -> None:
-    """Problem documents and the body of `PUT /budget` are handled by hand, so /docs has to be told of their shapes."""
+    """Problem documents and some bodies are handled by hand, so /docs has to be told of their shapes."""
     draw = app.openapi
 
     def openapi() -> dict[str, object]:
         schema = draw()
         shapes = schema.setdefault("components", {}).setdefault("schemas", {})
-        for kind in (Problem, BudgetBody):
+        for kind in (Problem, BudgetBody, FeedbackBody):
             shape = kind.model_json_schema(ref_template="#/components/schemas/{model}")
             for name, part in {**shape.pop("$defs", {}), kind.__name__: shape}.items():
                 shapes.setdefault(name, part)

@@ -91,7 +91,9 @@ async def get_history(service: ServiceDep, _: AdminDep) -> HistoryResponse:
     changes = reversed(service.budget.stored.history)
     return HistoryResponse(
         changes=[
-            ChangeOfBudget(revision=each.revision, at=each.at, by=each.by, request=_as_put(each.request))
+            ChangeOfBudget(
+                revision=each.revision, at=each.at, by=each.by, request=_as_put(each.request), note=each.note
+            )
             for each in changes
         ]
     )
@@ -111,7 +113,7 @@ async def get_frontier(request: Request, service: ServiceDep) -> Response:
     frontier = () if catalogue.profiles is None else catalogue.profiles.frontier
     if SVG in request.headers.get("accept", ""):
         return Response(
-            frontier_svg(frontier, named, service.budget.in_force.resolved.measured),
+            frontier_svg(frontier, named, service.budget.in_force.point.measured),
             media_type=SVG,
             headers={"Vary": "Accept"},
         )
@@ -158,7 +160,7 @@ def _response(asked: InForce, in_force: InForce) -> Response:
         revision=in_force.revision,
         request=_as_put(asked.request),
         resolved=_point(asked.resolved),
-        in_force=_point(in_force.resolved),
+        in_force=_point(in_force.point),
         ceiling=None if asked.ceiling is None else asked.ceiling.profile,
     )
     return Response(answer.model_dump_json(), media_type="application/json", headers={"ETag": f'"{in_force.revision}"'})
@@ -177,6 +179,6 @@ def _point(resolved: Resolved) -> Point:
         top1=None if measured is None else measured.top1,
         mean_gmacs=None if measured is None else measured.mean_gmacs,
         exit_shares=None if measured is None or measured.exit_shares is None else list(measured.exit_shares),
-        certificate=certificate_ref(resolved.certificate),
+        certificate=None if resolved.certificate is None else certificate_ref(resolved.certificate),
         uncertified=resolved.uncertified,
     )

@@ -16,6 +16,7 @@ from service.api.handlers import invalid_parameter, problem_of, problem_response
 from service.api.keys import Caller
 from service.api.schemas import (
     BudgetRef,
+    CertificateRef,
     ClassifyQuery,
     ClassifyResponse,
     Compute,
@@ -32,6 +33,7 @@ from service.api.schemas import (
 from service.api.tickets import Finished, Order, finish_all, until_gone
 from service.engine.budget import confidence_rule
 from service.engine.catalogue import BudgetRequest, Resolved
+from service.engine.feedback import Answered
 from service.errors import (
     InvalidParameterError,
     InvalidThresholdsError,
@@ -126,16 +128,15 @@ def read_order(service: Service, query: ClassifyQuery, owner: str, arrived_s: fl
     if query.max_exit is not None and query.max_exit > exits:
         raise InvalidParameterError(f"max_exit is {query.max_exit}, this cascade has exits 1 to {exits}")
     in_force = service.budget.in_force
-    resolved = in_force.resolved
+    resolved = in_force.point
     if own:
         resolved = _asked(service, query, exits)
         service.budget.check_ceiling(resolved)
     rule = ExitRule(resolved.thresholds, query.max_exit or exits)
     deadline_s = None if query.deadline_ms is None else arrived_s + query.deadline_ms / 1000
     top_k = min(query.top_k or service.settings.top_k, service.model.config.classes)
-    # What is certified is the budget; who leaves by parameters of his own has no part in it.
-    certificate = None if own or query.max_exit is not None else resolved.certificate
-    return Order(rule, resolved, certificate, in_force.revision, top_k, query.priority, owner, arrived_s, deadline_s)
+    by_budget = not own and query.max_exit is None
+    return Order(rule, resolved, by_budget, in_force.revision, top_k, query.priority, owner, arrived_s, deadline_s)
 
 
 def _asked(service: Service, query: ClassifyQuery, exits: int) -> Resolved:
@@ -180,8 +181,10 @@ def _result(service: Service, order: Order, finished: Finished, answer: Answer) 
     if spent is not None and full is not None:
         service.metrics.gmacs(spent, full)
     best = np.argsort(-taken.probabilities, kind="stable")[: order.top_k]
+    result_id = secrets.token_hex(16)
+    service.feedback.remember(result_id, Answered(order.owner, taken.label, taken.number, finished.draw))
     return ImageResult(
-        id=secrets.token_hex(16),
+        id=result_id,
         predictions=[
             Prediction(label=model.config.labels[index], index=index, probability=float(taken.probabilities[index]))
             for index in map(int, best)
@@ -206,8 +209,16 @@ def _result(service: Service, order: Order, finished: Finished, answer: Answer) 
             stages=list(map(_ms, times.stages_s)),
             total=_ms(finished.total_s),
         ),
-        certificate=certificate_ref(order.certificate) if answer.reason in ("confident", "final") else None,
+        certificate=_certificate(service, order, answer),
     )
+
+
+def _certificate(service: Service, order: Order, answer: Answer) -> CertificateRef | None:
+    """What the budget promises of an answer, unless something else has decided it, or the audit has spoken since."""
+    certificate = order.resolved.certificate
+    if certificate is None or not order.by_budget or answer.reason not in ("confident", "final"):
+        return None
+    return None if certificate in service.budget.catalogue.withdrawn else certificate_ref(certificate)
 
 
 def _ms(seconds: float) -> float:

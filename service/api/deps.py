@@ -13,7 +13,9 @@ from models.profiles import Profiles
 from service.api.keys import Caller, KeyRing
 from service.decode import ImageLimits
 from service.engine.admission import Admission
+from service.engine.audit import Audit
 from service.engine.budget import Budget
+from service.engine.feedback import Feedback
 from service.engine.scheduler import Scheduler
 from service.errors import ForbiddenError, NotReadyError, UnauthorizedError
 from service.metrics import Metrics
@@ -66,6 +68,8 @@ class Service:
     budget: Budget
     replicas: "Replicas | None"
     scheduler: Scheduler
+    audit: Audit
+    feedback: Feedback
     decoders: ThreadPoolExecutor
     metrics: Metrics
     clock: Clock

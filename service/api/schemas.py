@@ -81,10 +81,8 @@ class CertificateRef(Strict):
     delta: float
 
 
-def certificate_ref(found: Certificate | None) -> CertificateRef | None:
+def certificate_ref(found: Certificate) -> CertificateRef:
     """As answers quote it."""
-    if found is None:
-        return None
     return CertificateRef(risk=found.claim.risk, epsilon=found.claim.epsilon, delta=found.delta)
 
 
@@ -198,12 +196,14 @@ class BudgetResponse(Strict):
 
 
 class ChangeOfBudget(Strict):
-    """`at` is UTC; `by` the name of the key, or `start` for a budget that nobody asked for."""
+    """`at` is UTC; `by` the name of the key, or `start` for a budget that nobody asked for. With a `note` nothing was
+    asked for: it tells what happened under that revision, and `by` is what noticed."""
 
     revision: int
     at: str
     by: str
     request: dict[str, Any]
+    note: str | None
 
 
 class HistoryResponse(Strict):

@@ -7,11 +7,11 @@ from typing import Any
 
 from fastapi import Request
 
-from models.profiles import Certificate
 from service.api.body import ImageInput
 from service.api.deps import Service
 from service.decode import decode
 from service.engine.catalogue import Resolved
+from service.engine.draws import Draw
 from service.engine.exits import deadline_outcome
 from service.engine.job import Job, Outcome
 from service.errors import ClientClosedError, InternalError, NotReadyError, ServiceError
@@ -20,12 +20,12 @@ from service.types import ExitRule
 
 @dataclass(frozen=True)
 class Order:
-    """How the images of one request are to be treated. `certificate`: what is promised of an answer, unless something
-    else than the budget decides."""
+    """How the images of one request are to be treated. `by_budget`: whether they leave by the budget, so that what is
+    promised of it is promised of them."""
 
     rule: ExitRule
     resolved: Resolved
-    certificate: Certificate | None
+    by_budget: bool
     revision: int
     top_k: int
     priority: int
@@ -45,6 +45,7 @@ class Ticket:
         self.future: asyncio.Future[Outcome] = self._loop.create_future()
         self.decode_s = 0.0
         self.ended_s = 0.0
+        self.draw = service.audit.draw(order.resolved.thresholds) if order.by_budget else None
         self.job = Job(
             order.rule,
             arrived_s=order.arrived_s,
@@ -53,6 +54,7 @@ class Ticket:
             owner=order.owner,
             deliver=self._deliver,
             released=service.admission.release,
+            draw=self.draw,
         )
 
     def start(self) -> None:
@@ -109,11 +111,12 @@ class Ticket:
 
 @dataclass(frozen=True)
 class Finished:
-    """How one image ended, after so long since its request came, and how long its decoding took."""
+    """How one image ended, after so long since its request came, how long its decoding took, and its audit."""
 
     outcome: Outcome
     total_s: float
     decode_s: float
+    draw: Draw | None = None
 
 
 async def finish_all(service: Service, order: Order, images: Sequence[ImageInput]) -> list[Finished]:
@@ -133,7 +136,8 @@ async def finish_all(service: Service, order: Order, images: Sequence[ImageInput
         for image, ticket in zip(images, tickets, strict=True):
             if ticket is not None:
                 outcome = await ticket.future
-                finished.append(Finished(outcome, ticket.ended_s - order.arrived_s, ticket.decode_s))
+                total_s = ticket.ended_s - order.arrived_s
+                finished.append(Finished(outcome, total_s, ticket.decode_s, ticket.draw))
             else:
                 assert isinstance(image, ServiceError)
                 finished.append(Finished(image, 0.0, 0.0))

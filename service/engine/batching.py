@@ -9,12 +9,12 @@ The rules, each a line of the table in the tests (docs/adr/0004 says why these):
   had to wait for another. What belongs to a later priority is nobody's peer and waits.
 - A batch grows only as long as its images are computed the better for it, by the measured costs, and nobody in it
   misses a deadline by it. Who can meet its deadline no more goes last.
-- Background work runs when nothing else waits. It alone may starve.
+- Background work runs when nothing else waits; after `BACKGROUND_S` it waits like any other, so that it ends too.
 """
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Generic, Protocol, TypeVar
 
 from service.engine.costs import StageCosts
@@ -27,6 +27,10 @@ PRIORITY_STEP_S = 2 * PATIENCE_S
 MERGE_PASSES = 2.0
 # Below the priorities 1 to 9 that requests have: work that nobody waits for.
 BACKGROUND = 10
+# So long it stands back for all others; by then there is never a moment without them.
+BACKGROUND_S = 30.0
+# Nobody else who waits is due later from now.
+_LATEST_S = PATIENCE_S + BACKGROUND * PRIORITY_STEP_S
 
 
 class Waiting(Protocol):
@@ -57,6 +61,11 @@ class BatchLimits:
     max_batch: int
     delay_s: float = 0.0
 
+    def shared(self, waiting: int, idle_lanes: int) -> "BatchLimits":
+        """A batch leaves work for the lanes that have none."""
+        share = self.max_batch if idle_lanes < 2 else max(1, math.ceil(waiting / idle_lanes))
+        return self if share >= self.max_batch else replace(self, max_batch=share)
+
 
 @dataclass(frozen=True)
 class Choice(Generic[W]):
@@ -73,9 +82,9 @@ class Choice(Generic[W]):
 
 
 def due_s(priority: int, arrived_s: float, deadline_s: float | None) -> float:
-    """By when a job is due, a step of priority counted as time; infinite for background work."""
+    """By when a job is due, a step of priority counted as time; background work as if it came `BACKGROUND_S` later."""
     if priority >= BACKGROUND:
-        return math.inf
+        return arrived_s + BACKGROUND_S + _LATEST_S
     patience_ends_s = arrived_s + PATIENCE_S
     by_deadline_s = patience_ends_s if deadline_s is None else min(deadline_s, patience_ends_s)
     return by_deadline_s + priority * PRIORITY_STEP_S
@@ -141,7 +150,7 @@ def _front(now_s: float, stage: int, queue: Iterable[W], limits: BatchLimits, co
         deadline_s = job.deadline_s
         if job.done or (deadline_s is not None and now_s >= deadline_s):
             front.dropped.append(job)
-        elif job.due_s == math.inf:
+        elif job.due_s > now_s + _LATEST_S:
             if jobs or front.late or len(front.background) == most:
                 break
             front.background.append(job)

@@ -11,8 +11,9 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from models.profiles import Certificate
 from service.engine.budget_file import HISTORY, BudgetFile, Change, Stored
-from service.engine.catalogue import BudgetRequest, Catalogue, Resolved
+from service.engine.catalogue import BudgetRequest, Catalogue, Resolved, no_lower
 from service.errors import (
     AboveCeilingError,
     BudgetNotMetError,
@@ -25,21 +26,28 @@ from service.errors import (
 )
 from service.types import Thresholds
 
-# Who is named for a budget that nobody asked for.
-STARTED = "start"
+# Who is named for a budget that nobody asked for, and for what happens under one.
+STARTED, AUDIT = "start", "audit"
 
 
 @dataclass(frozen=True)
 class InForce:
-    """The budget of a moment. Revisions count up from 1 and never go back.
+    """The budget of a moment. Revisions count what operators asked for, up from 1, and never go back.
 
     `ceiling`: a request may ask for what costs no more than it, or than the budget; None where anything goes.
+    `instead` stands in for what the request means, until the next change: nobody asked for it, so it is no revision.
     """
 
     revision: int
     request: BudgetRequest
     resolved: Resolved
     ceiling: Resolved | None
+    instead: Resolved | None = None
+
+    @property
+    def point(self) -> Resolved:
+        """What images leave by."""
+        return self.instead or self.resolved
 
 
 def _utc_now() -> datetime:
@@ -95,7 +103,7 @@ class Budget:
             if changed is not None:
                 self._take(changed, self.resolve(request))
             elif latest is not None and latest.revision > self.stored.revision:  # Another process was as quick.
-                self._take(latest, self.resolve(request))
+                self._take(latest, self._with_fallback(latest, self.resolve(request)))
             return self.in_force
 
     def after(
@@ -113,7 +121,8 @@ class Budget:
             raise RevisionChangedError(
                 f"revision {if_revision} was expected (If-Match), {newest.revision} is in force; GET /budget shows it"
             )
-        if request == newest.request and newest.bundle == self._bundle:
+        # Who asks again for what a fallback stands in for does ask for a change.
+        if request == newest.request and newest.bundle == self._bundle and self.stored.fallback is None:
             return None
         change = Change(newest.revision + 1, self._now().isoformat(timespec="seconds"), by, request)
         history = (*newest.history, change)[-HISTORY:]
@@ -137,16 +146,39 @@ class Budget:
                 self._log.warning("budget is not followed", extra={"revision": stored.revision, "error": error.detail})
                 return False
             thresholds = in_force.resolved.thresholds
-            self._take(replace(stored, bundle=self._bundle, thresholds=thresholds), in_force)
+            self._take(replace(stored, bundle=self._bundle, thresholds=thresholds, fallback=None), in_force)
             return True
+
+    def withdraw(self, certificate: Certificate, why: str, *, fall_back: bool = False) -> Resolved | None:
+        """Nothing is promised by this certificate any more; `why` goes into the history, under the present revision.
+
+        With `fall_back`, where it was the promise of the budget in force, the next safer profile stands in for that
+        until the next change; it is given. Done in memory also where the file cannot be written.
+        """
+        with self._lock:
+            self.catalogue = replace(self.catalogue, withdrawn=(*self.catalogue.withdrawn, certificate))
+            was = self.in_force
+            resolved, instead = (each and self._without(certificate, each) for each in (was.resolved, was.instead))
+            assert resolved is not None
+            self.in_force = replace(was, resolved=resolved, instead=instead)
+            safer = None
+            if fall_back and was.point.certificate == certificate and not self._still_promised(certificate):
+                safer = self.catalogue.next_safer(was.point.thresholds)
+            if safer is not None:
+                why = f"{why}; fell back to the profile {safer.profile!r}"
+                self.in_force = replace(self.in_force, instead=safer)
+            self._note(why, self.stored.fallback if safer is None else safer.profile)
+            return safer
 
     def settle(self) -> None:
         """Resolve anew what depends on this device's speed, once that is measured."""
         with self._lock:
-            if self.in_force.request.latency_ms is None:
+            before = self.in_force
+            if before.request.latency_ms is None:
                 return
             try:
-                self.in_force = self._in_force(self.in_force.revision, self.in_force.request)
+                settled = self._in_force(before.revision, before.request)
+                self.in_force = replace(settled, instead=before.instead)
             except BudgetNotMetError as error:
                 self._log.warning("stored budget is not met on this device", extra={"error": error.detail})
 
@@ -157,7 +189,7 @@ class Budget:
         only where no threshold is higher. Raises `AboveCeilingError`.
         """
         ceiling = self.in_force.ceiling
-        if ceiling is None or any(_not_dearer(asked, bound) for bound in (ceiling, self.in_force.resolved)):
+        if ceiling is None or any(_not_dearer(asked, bound) for bound in (ceiling, self.in_force.point)):
             return
         raise AboveCeilingError(
             f"that may cost more than the profile {ceiling.profile!r}, the operator's ceiling (DVT_CEILING, or the "
@@ -191,16 +223,56 @@ class Budget:
             return
         try:
             before = BudgetRequest(thresholds=stored.thresholds) if is_same and stored.thresholds is not None else first
-            started = self._in_force(stored.revision, stored.request, self.catalogue.resolve(before))
+            asked = stored.request
+            if is_same and asked.max_risk is not None and self.catalogue.withdrew(stored.thresholds):
+                asked = replace(before, ceiling=asked.ceiling)  # It was asked for while its certificate held.
+            started = self._in_force(stored.revision, asked, self.catalogue.resolve(before))
+            started = replace(started, request=stored.request)
         except (InvalidParameterError, UnknownProfileError, InvalidThresholdsError, BudgetNotMetError) as error:
             self._log.warning("stored budget does not fit", extra={"error": error.detail, "now": asdict(first)})
             self._begin(first, stored.revision + 1, stored.history)
             return
         if is_same:
-            self.stored, self.in_force = stored, started
+            self.stored, self.in_force = stored, self._with_fallback(stored, started)
             return
         self._log.warning("stored budget is resolved anew for this bundle", extra={"budget": asdict(stored.request)})
-        self._take(replace(stored, bundle=self._bundle, thresholds=started.resolved.thresholds), started)
+        thresholds = started.resolved.thresholds
+        self._take(replace(stored, bundle=self._bundle, thresholds=thresholds, fallback=None), started)
+
+    def _with_fallback(self, stored: Stored, started: InForce) -> InForce:
+        if stored.fallback is None:
+            return started
+        try:
+            return replace(started, instead=self.catalogue.resolve(BudgetRequest(profile=stored.fallback)))
+        except UnknownProfileError as error:
+            self._log.warning("stored fallback does not fit", extra={"error": error.detail})
+            return started
+
+    def _without(self, certificate: Certificate, resolved: Resolved) -> Resolved:
+        """What is left of a promise."""
+        if resolved.certificate != certificate:
+            return resolved
+        left = self.catalogue.describe(resolved.thresholds)
+        return replace(resolved, certificate=left.certificate, uncertified=left.uncertified)
+
+    def _still_promised(self, withdrawn: Certificate) -> bool:
+        """Whether another certificate of the thresholds in force holds what was asked for."""
+        risk, left = withdrawn.claim.risk, self.in_force.point.certificate
+        asked = (self.in_force.request.max_risk or {}).get(risk, withdrawn.claim.epsilon)
+        return left is not None and left.claim.risk == risk and left.claim.epsilon <= asked
+
+    def _note(self, why: str, fallback: str | None) -> None:
+        stored = self.stored
+        change = Change(stored.revision, self._now().isoformat(timespec="seconds"), AUDIT, stored.request, why)
+        self.stored = replace(stored, history=(*stored.history, change)[-HISTORY:], fallback=fallback)
+        try:
+            with self._file.locked():
+                latest = self._file.read()
+                # Unless another process has put another budget there meanwhile.
+                if latest is None or latest.revision <= stored.revision:
+                    self._file.write(self.stored)
+        except OSError as error:
+            self._log.error("budget cannot be written, a restart will not know", extra={"why": str(error), "what": why})
 
     def _begin(self, first: BudgetRequest, revision: int, history: tuple[Change, ...]) -> None:
         """With what nobody asked for."""
@@ -223,7 +295,4 @@ def confidence_rule(exits: int, least: float) -> Thresholds:
 def _not_dearer(asked: Resolved, bound: Resolved) -> bool:
     if asked.measured is not None and bound.measured is not None:
         return asked.measured.mean_gmacs <= bound.measured.mean_gmacs
-    return all(
-        limit is None or (threshold is not None and threshold <= limit)
-        for threshold, limit in zip(asked.thresholds, bound.thresholds, strict=True)
-    )
+    return no_lower(bound.thresholds, asked.thresholds)

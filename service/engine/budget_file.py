@@ -1,76 +1,51 @@
 """budget.json: what was asked and by whom, written so that a crash leaves the old budget or the new, never neither."""
 
-import fcntl
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from models import strict_json
-from models.bundle import write_file_atomically
 from service.engine.catalogue import BudgetRequest
+from service.engine.state_file import StateFile
 from service.types import Thresholds
 
 SCHEMA_VERSION = 1
-FILE, LOCK = "budget.json", "budget.lock"
+NAME = "budget"
+FILE, LOCK = f"{NAME}.json", f"{NAME}.lock"
 # Of a change a day, a third of a year; of one a minute, an hour and a half.
 HISTORY = 100
 
 
 @dataclass(frozen=True)
 class Change:
-    """One revision: when it was asked for (UTC, ISO 8601), and whose key asked."""
+    """One revision: when it was asked for (UTC, ISO 8601), and whose key asked.
+
+    Or, with a `note`, what happened under it without anybody asking.
+    """
 
     revision: int
     at: str
     by: str
     request: BudgetRequest
+    note: str | None = None
 
 
 @dataclass(frozen=True)
 class Stored:
     """The file. `bundle` is the pair of hashes that the budget belongs to, `thresholds` what the request meant when it
-    was put in force, `history` the last changes, the newest last."""
+    was put in force, `history` the last changes, the newest last. `fallback`: the profile that stands in for all of it
+    until the next change."""
 
     bundle: str
     revision: int
     request: BudgetRequest
     thresholds: Thresholds | None = None
     history: tuple[Change, ...] = ()
+    fallback: str | None = None
     schema_version: int = SCHEMA_VERSION
 
 
-class BudgetFile:
+class BudgetFile(StateFile[Stored]):
     """The file in `folder`, which several processes may share."""
 
     def __init__(self, folder: Path, log: logging.Logger) -> None:
-        self._folder = folder
-        self._log = log
-
-    def read(self) -> Stored | None:
-        """None where there is none, or one that cannot be read: the log tells, and it will be replaced."""
-        path = self._folder / FILE
-        try:
-            return strict_json.loads(Stored, path.read_text(encoding="utf-8"), str(path))
-        except FileNotFoundError:
-            return None
-        except (strict_json.SchemaError, UnicodeDecodeError) as error:
-            self._log.warning("stored budget cannot be read and is replaced", extra={"error": str(error)})
-            return None
-
-    def write(self, stored: Stored) -> None:
-        """Raises `OSError`, and then has changed nothing."""
-        write_file_atomically(self._folder / FILE, strict_json.dumps(stored).encode())
-
-    def tidy(self) -> None:
-        """Remove what a killed process left half written. Only under the lock, where nobody writes."""
-        for left in self._folder.glob(f".{FILE}.*"):
-            left.unlink(missing_ok=True)
-
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Alone among processes that share the folder."""
-        with (self._folder / LOCK).open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+        super().__init__(folder, NAME, Stored, log)

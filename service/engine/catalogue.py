@@ -63,7 +63,7 @@ StageSeconds = Callable[[], Sequence[float]]
 class Catalogue:
     """What can be asked of one bundle. `profiles` is None for a bundle that was never profiled.
 
-    A certificate counts only for the `backend` and `precision` that it was made with.
+    A certificate counts only for the `backend` and `precision` that it was made with, and unless it is `withdrawn`.
     """
 
     exits: int
@@ -71,10 +71,16 @@ class Catalogue:
     backend: str = "onnx"
     precision: str = "float32"
     stage_seconds: StageSeconds = field(default=lambda: (), compare=False)
+    withdrawn: tuple[Certificate, ...] = ()
 
     @property
     def certificates(self) -> tuple[Certificate, ...]:
         """Those that hold for what computes here."""
+        return tuple(each for each in self.made_here if each not in self.withdrawn)
+
+    @property
+    def made_here(self) -> tuple[Certificate, ...]:
+        """Those made with what computes here, whether they still hold or not."""
         made = self.profiles.certificates if self.profiles is not None else ()
         return tuple(each for each in made if (each.backend, each.precision) == (self.backend, self.precision))
 
@@ -101,19 +107,38 @@ class Catalogue:
     def describe(self, thresholds: Thresholds) -> Resolved:
         """All that is known of a vector."""
         number = self._number(thresholds)
+        known = [each for each in self.made_here if each.point.thresholds == thresholds]
         certificate = min(
-            (each for each in self.certificates if each.point.thresholds == thresholds),
+            (each for each in known if each not in self.withdrawn),
             key=lambda each: (RISKS.index(each.claim.risk), each.claim.epsilon),
             default=None,
         )
         measured = None
-        if certificate is not None:
-            measured = certificate.point
+        if known:
+            measured = known[0].point
         elif number is not None and self.profiles is not None:
             measured = self.profiles.frontier[number]
         return Resolved(
-            thresholds, None, number, measured, certificate, None if certificate else self._why_uncertified()
+            thresholds, None, number, measured, certificate, None if certificate else self._why_uncertified(thresholds)
         )
+
+    def withdrew(self, thresholds: Thresholds | None) -> bool:
+        """Whether something was certified of these thresholds that does not hold."""
+        return any(each.point.thresholds == thresholds for each in self.withdrawn)
+
+    def next_safer(self, thresholds: Thresholds) -> Resolved | None:
+        """The cheapest profile by which no image leaves earlier, and of which nothing was withdrawn; None where all
+        images go to the last exit already."""
+        named = self.profiles.named if self.profiles is not None else {}
+        safer = [
+            name
+            for name, point in named.items()
+            if point.thresholds != thresholds
+            and no_lower(point.thresholds, thresholds)
+            and not self.withdrew(point.thresholds)
+        ]
+        cheapest = min(safer, key=lambda name: named[name].mean_gmacs, default=None)
+        return None if cheapest is None else self._by_profile(cheapest)
 
     def _by_profile(self, name: str) -> Resolved:
         if self.profiles is None:
@@ -189,11 +214,16 @@ class Catalogue:
         number = self._number(chosen.point.thresholds)
         return Resolved(chosen.point.thresholds, None, number, chosen.point, chosen)
 
-    def _why_uncertified(self) -> str:
+    def _why_uncertified(self, thresholds: Thresholds | None = None) -> str:
+        """Of these thresholds, or of anything that could be asked for."""
         made = self.profiles.certificates if self.profiles is not None else ()
         if not made:
             return "the bundle has no certificates: run `dvt certify` on it"
-        if not self.certificates:
+        broken = [each for each in self.withdrawn if thresholds in (None, each.point.thresholds)]
+        if broken:
+            claims = ", ".join(f"{each.claim.risk} of at most {each.claim.epsilon:g}" for each in broken)
+            return f"the audit found more harm than was certified ({claims}): GET /audit, docs/guarantees.md"
+        if not self.made_here:
             others = sorted({f"{each.backend} in {each.precision}" for each in made})
             return (
                 f"its certificates are for {', '.join(others)}, this service computes by {self.backend} in "
@@ -209,6 +239,14 @@ class Catalogue:
     def _number(self, thresholds: Thresholds) -> int | None:
         frontier = self.profiles.frontier if self.profiles is not None else ()
         return next((number for number, point in enumerate(frontier) if point.thresholds == thresholds), None)
+
+
+def no_lower(thresholds: Thresholds, than: Thresholds) -> bool:
+    """Whether nobody leaves earlier by these than by those: None, never, is the highest."""
+    return all(
+        threshold is None or (bound is not None and threshold >= bound)
+        for threshold, bound in zip(thresholds, than, strict=True)
+    )
 
 
 def _at_quantile(shares: Iterable[float], reached_ms: Sequence[float], quantile: float) -> float:

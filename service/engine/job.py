@@ -4,7 +4,8 @@ import threading
 from collections.abc import Callable
 
 from service.backends.base import Slot
-from service.engine.batching import due_s
+from service.engine.batching import BACKGROUND, due_s
+from service.engine.draws import Draw
 from service.errors import ServiceError
 from service.types import Answer, ExitRule, ExitTaken, JobTimes
 
@@ -16,7 +17,7 @@ class Job:
 
     `deadline_s` and `arrived_s` are of the monotonic clock. `owner`: whose it is, a key's name or an address.
     `deliver` is called with the outcome, from whichever thread won the claim; `released` is called once, when nothing
-    of the job is held any more.
+    of the job is held any more. `draw`: of one that is audited, told how it ends.
     """
 
     def __init__(
@@ -29,11 +30,14 @@ class Job:
         owner: str = "",
         deliver: Callable[[Outcome], None],
         released: Callable[[], None],
+        draw: Draw | None = None,
     ) -> None:
         self.rule = rule
         self.arrived_s = arrived_s
         self.deadline_s = deadline_s
         self.owner = owner
+        self.draw = draw
+        self.is_background = priority >= BACKGROUND
         self.due_s = due_s(priority, arrived_s, deadline_s)
         self.slot: Slot | None = None
         self.best: ExitTaken | None = None
@@ -61,8 +65,8 @@ class Job:
         """Nobody waits for the answer any more: it is dropped before its next stage."""
         return self._claim.acquire(blocking=False)
 
-    def close(self, outcome: Outcome) -> None:
-        """Nothing is held of it any more: give back its place, and answer unless someone else has.
+    def close(self, outcome: Outcome) -> bool:
+        """Nothing is held of it any more: give back its place, and answer unless someone else has; says whether it did.
 
         In this order: whoever has its answer and comes again must find the place free.
         """
@@ -70,8 +74,26 @@ class Job:
         self.release()
         if is_ours:
             self._deliver(outcome)
+        return is_ours
 
     def release(self) -> None:
         """Give back its place; later calls do nothing."""
         if self._release.acquire(blocking=False):
             self._released()
+            if self.draw is not None:
+                self.draw.end(looked_at=self.stages_run > 0)
+
+    def hand_over(self, exits: int, now_s: float) -> "Job":
+        """Its audit: a job that nobody waits for, and that goes on to the last exit with what this one holds."""
+        audit = Job(
+            ExitRule((None,) * (exits - 1), exits),
+            arrived_s=now_s,
+            deadline_s=None,
+            priority=BACKGROUND,
+            deliver=lambda _: None,
+            released=lambda: None,
+            draw=self.draw,
+        )
+        audit.stages_run = self.stages_run
+        audit.slot, self.slot, self.draw = self.slot, None, None
+        return audit

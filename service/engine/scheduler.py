@@ -6,7 +6,6 @@ backend's `begin` and `release`, costs) knows one thread at a time. Jobs come in
 """
 
 import logging
-import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +22,7 @@ from service.engine.warmup import WarmUpStep, warm_up
 from service.engine.watch import WARM_UP_LIMIT_S, Running, stall_limit_s
 from service.errors import InferenceFailedError, NotReadyError
 from service.metrics import Metrics
-from service.types import Clock, JobTimes
+from service.types import Clock, ExitReason, JobTimes
 
 
 class Scheduler:
@@ -230,7 +229,8 @@ class Scheduler:
             self._some_are_done = False
             for job in self._queues.remove_done():
                 self._drop(job)
-        choice = next_batch(self._clock(), self._queues.waiting, self._share(), self.costs)
+        limits = self._limits.shared(len(self._queues), sum(not lane.jobs for lane in self._lanes))
+        choice = next_batch(self._clock(), self._queues.waiting, limits, self.costs)
         if choice.dropped:
             self._queues.remove(choice.dropped)
             for job in choice.dropped:
@@ -239,14 +239,6 @@ class Scheduler:
             self._queues.take(choice.stage, choice.jobs)
         self._metrics.queued(self._queues.lengths)
         return choice
-
-    def _share(self) -> BatchLimits:
-        """A batch leaves work for the lanes that have none."""
-        idle = sum(not lane.jobs for lane in self._lanes)
-        if idle < 2:
-            return self._limits
-        share = max(1, math.ceil(len(self._queues) / idle))
-        return self._limits if share >= self._limits.max_batch else replace(self._limits, max_batch=share)
 
     def _run(self, lane: "_Lane", stage: int, jobs: Sequence[Job]) -> None:
         """Compute a batch. One that fails is split until the guilty job is alone; only that one fails."""
@@ -263,7 +255,7 @@ class Scheduler:
         finally:
             lane.running = None
         ended_s = self._clock()
-        staying = []
+        going_on: list[tuple[int, Job]] = []
         with self._turn:
             self._metrics.batch(stage, len(jobs), ended_s - started_s)
             self.costs.observe(stage, len(jobs), ended_s - started_s)
@@ -271,27 +263,31 @@ class Scheduler:
                 waited_s = max(0.0, started_s - job.queued_since_s)
                 job.times = JobTimes(job.times.queue_s + waited_s, (*job.times.stages_s, ended_s - started_s))
                 job.stages_run = stage
-                self._guard.charge(job.owner, stage, (ended_s - started_s) / len(jobs))
-                if self._stays(job, word):
-                    staying.append(row)
-            self.costs.observe_stay(stage, len(jobs), len(staying))
-        if staying:
-            self._hand_on(stage, jobs, output, staying)
+                if not job.is_background:
+                    self._guard.charge(job.owner, stage, (ended_s - started_s) / len(jobs))
+                heir = self._heir(job, word)
+                if heir is not None:
+                    going_on.append((row, heir))
+            audits = [heir for row, heir in going_on if heir is not jobs[row]]
+            lane.jobs = (*lane.jobs, *audits)
+            self.costs.observe_stay(stage, len(jobs), len(going_on) - len(audits))
+        if going_on:
+            self._hand_on(stage, output, going_on)
 
-    def _hand_on(self, stage: int, jobs: Sequence[Job], output: StageOutput, staying: Sequence[int]) -> None:
-        """To the next stage's queue, once its input is in the slots."""
+    def _hand_on(self, stage: int, output: StageOutput, going_on: Sequence[tuple[int, Job]]) -> None:
+        """To the next stage's queue, once its input is in the slots. `going_on`: rows of the batch, with their jobs."""
         try:
-            output.keep(staying)
+            output.keep([row for row, _ in going_on])
         except Exception as error:  # A device without memory, say. What the slots hold now is unknown.
             self._log.warning("state not kept", extra={"stage": stage, "error": f"{type(error).__name__}: {error}"})
             with self._turn:
-                for row in staying:
-                    self._close(jobs[row], InferenceFailedError(f"what stage {stage} hands on could not be kept"))
+                for _, job in going_on:
+                    self._close(job, InferenceFailedError(f"what stage {stage} hands on could not be kept"))
             return
         now_s = self._clock()
         with self._turn:
-            for row in staying:
-                self._queues.put(stage + 1, jobs[row], now_s)
+            for _, job in going_on:
+                self._queues.put(stage + 1, job, now_s)
 
     def _failed(self, lane: "_Lane", stage: int, jobs: Sequence[Job], error: Exception) -> None:
         self._metrics.batch_failed(stage)
@@ -314,20 +310,34 @@ class Scheduler:
             if still_wanted:
                 self._run(lane, stage, still_wanted)
 
-    def _stays(self, job: Job, word: Word) -> bool:
-        """Answers one that leaves here, and lets go of one that was answered meanwhile."""
+    def _heir(self, job: Job, word: Word) -> Job | None:
+        """Who goes on with the image: still the job, its audit once it is answered, or nobody."""
         if word.taken is not None:
             job.best = word.taken
         if word.reason is not None:
-            self._close(job, outcome_of(job, word.reason))
-            return False
+            return self._leave(job, word.reason)
         if job.done:
             self._drop(job)
-            return False
-        if job.best is not None and self._guard.ends(job.owner):
+            return None
+        if job.best is not None and not job.is_background and self._guard.ends(job.owner):
             self._close(job, outcome_of(job, "guard"))
-            return False
-        return True
+            return None
+        return job
+
+    def _leave(self, job: Job, reason: ExitReason) -> Job | None:
+        """Answers; gives what goes on, if that is to be audited."""
+        outcome = outcome_of(job, reason)
+        if job.draw is not None and job.best is not None and not job.done:
+            if reason == "final":
+                job.draw.reached_last(job.best.label)
+            elif reason == "confident":
+                job.draw.left(job.best.label)
+                audit = job.hand_over(self._measure.exits, self._clock())
+                if job.close(outcome):
+                    return audit
+                job = audit  # Something else has decided just now.
+        self._close(job, outcome)
+        return None
 
     def _drop(self, job: Job) -> None:
         """It was answered elsewhere, its client left, or its deadline passed before the event loop noticed."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from service.engine.batching import BatchLimits
+from service.engine.draws import Draw
 from service.engine.exits import ExitMeasure
 from service.engine.guard import DeepGuard
 from service.engine.job import Job, Outcome
@@ -53,6 +54,7 @@ class Bench:
         deadline_s: float | None = None,
         priority: int = 5,
         owner: str = "",
+        draw: Draw | None = None,
     ) -> Job:
         self.outcomes[number] = []
         return Job(
@@ -61,6 +63,7 @@ class Bench:
             deadline_s=deadline_s,
             priority=priority,
             owner=owner,
+            draw=draw,
             deliver=self.outcomes[number].append,
             released=lambda: self.released.update([number]),
         )

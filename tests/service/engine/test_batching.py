@@ -1,6 +1,5 @@
 """The choice of the next batch: every rule a line, and laws that hold for any queues."""
 
-import math
 from dataclasses import dataclass, replace
 
 import pytest
@@ -9,6 +8,7 @@ from hypothesis import strategies as st
 
 from service.engine.batching import (
     BACKGROUND,
+    BACKGROUND_S,
     MERGE_PASSES,
     PATIENCE_S,
     PRIORITY_STEP_S,
@@ -134,12 +134,20 @@ DEADLINES = [
 ]
 
 BACKGROUND_WORK = [
-    ("waits for any other", [[J("z", 500, priority=BACKGROUND)], [], [J("a", priority=9)]], 3, "a"),
-    ("joins no batch of others", [[J("z", 500, priority=BACKGROUND), J("a")], [], []], 1, "a"),
+    ("waits for any other", [[J("z", 29, priority=BACKGROUND)], [], [J("a", priority=9)]], 3, "a"),
+    ("joins no batch of others", [[J("z", 29, priority=BACKGROUND), J("a")], [], []], 1, "a"),
     ("even for those that are late", [[J("z", 5, priority=BACKGROUND)], [J("a", 0, 0.01)], []], 2, "a"),
     ("runs when nothing else waits", [[J("z", priority=BACKGROUND)], [], []], 1, "z"),
-    ("the deepest first", [[J("y", 9, priority=BACKGROUND)], [J("z", priority=BACKGROUND)], []], 2, "z"),
+    ("the oldest first", [[J("y", 9, priority=BACKGROUND)], [J("z", priority=BACKGROUND)], []], 1, "y"),
+    ("the deepest of as old ones", [[J("y", priority=BACKGROUND)], [J("z", priority=BACKGROUND)], []], 2, "z"),
     ("at most so many of it", [several("wxyz", priority=BACKGROUND), [], []], 1, "wxy"),
+    ("that waited long joins others", [[J("z", BACKGROUND_S, priority=BACKGROUND), J("a")], [], []], 1, "az"),
+    (
+        "that waited longer goes first",
+        [[J("z", BACKGROUND_S + 5, priority=BACKGROUND)], [J("a", priority=9)], []],
+        1,
+        "z",
+    ),
 ]
 
 
@@ -202,8 +210,12 @@ def test_a_newcomer_goes_before_every_newcomer_of_a_later_priority(
     assert due_s(priority, arrived_s, own_s) <= due_s(priority + 1, arrived_s, other_s)
 
 
-def test_background_work_is_never_due() -> None:
-    assert due_s(BACKGROUND, 0.0, 1.0) == math.inf
+@given(st.floats(0, 50), st.none() | st.floats(0, 100))
+def test_background_work_is_due_after_all_who_come_until_its_time_is_over(
+    arrived_s: float, left_s: float | None
+) -> None:
+    deadline_s = None if left_s is None else arrived_s + left_s
+    assert due_s(BACKGROUND, 0.0, 1.0) > due_s(BACKGROUND - 1, min(arrived_s, BACKGROUND_S), deadline_s)
 
 
 def waiting() -> st.SearchStrategy[Waiting]:

@@ -1,4 +1,5 @@
-"""The laws of the engine, on any course of events: arrivals, exits, cancellations, failures, deadlines, any memory cap.
+"""The laws of the engine, on any course of events: arrivals, exits, audits, cancellations, failures, deadlines, any
+memory cap.
 
 The engine's thread is stood in for: events happen between rounds and in the middle of batches, on a clock that moves by
 what each batch is scripted to cost.
@@ -15,7 +16,8 @@ from hypothesis import strategies as st
 
 from service.backends.base import Slot
 from service.engine.admission import Admission, AdmissionLimits
-from service.engine.batching import BACKGROUND, PATIENCE_S, BatchLimits, due_s
+from service.engine.batching import BACKGROUND, BACKGROUND_S, PATIENCE_S, PRIORITY_STEP_S, BatchLimits, due_s
+from service.engine.draws import Draw, Lottery
 from service.engine.exits import ExitMeasure, deadline_outcome
 from service.engine.job import Job, Outcome
 from service.engine.scheduler import Scheduler
@@ -37,18 +39,28 @@ def confidence(kind: int, stage: int) -> float:
     return 0.97 if stage > kind // 10 else 0.3
 
 
+def label_of(kind: int, stage: int) -> int:
+    """Every third kind has another label at the last exit."""
+    return (kind + (stage == EXITS and kind % 3 == 0)) % 4
+
+
 @dataclass
 class Course:
-    """A scheduler, stepped by hand, behind an admission, with everything that happened to each job."""
+    """A scheduler, stepped by hand, behind an admission, with everything that happened to each job.
+
+    Beside the `images` there are `places` for audits.
+    """
 
     images: int
     max_batch: int
     delay_s: float = 0.0
+    places: int = 0
     now_s: float = 1000.0
     jobs: list[Job] = field(default_factory=list)
     kinds: list[int] = field(default_factory=list)
     outcomes: list[list[Outcome]] = field(default_factory=list)
     released: list[int] = field(default_factory=list)
+    draws: dict[int, Draw] = field(default_factory=dict)
     refused: int = 0
     during_next: list[Callable[[], None]] = field(default_factory=list)
 
@@ -62,19 +74,25 @@ class Course:
             metrics=Metrics("fake", "0", EXITS),
             log=quiet_log(),
         )
+        self.lottery = Lottery(1.0, self.places, lambda: None)
         limits = AdmissionLimits(1000, self.images * SLOT_BYTES, SLOT_BYTES, 1000)
         self.admission = Admission(limits, self.scheduler.work_s, self.held)
 
     def held(self, images: int, reserved_bytes: int) -> None:
         assert 0 <= reserved_bytes <= self.images * SLOT_BYTES
 
-    def arrive(self, kind: int, rule: ExitRule, priority: int, left_s: float | None) -> Job | None:
+    def arrive(
+        self, kind: int, rule: ExitRule, priority: int, left_s: float | None, is_drawn: bool = False
+    ) -> Job | None:
         try:
             self.admission.acquire(1)
         except OverloadedError:
             self.refused += 1
             return None
         number = len(self.jobs)
+        draw = self.lottery.draw(rule.thresholds) if is_drawn and rule.max_exit == EXITS else None
+        if draw is not None:
+            self.draws[number] = draw
 
         def release() -> None:
             self.released[number] += 1
@@ -87,6 +105,7 @@ class Course:
             priority=priority,
             deliver=lambda outcome: self.outcomes[number].append(outcome),
             released=release,
+            draw=draw,
         )
         self.jobs.append(job)
         self.kinds.append(kind)
@@ -108,7 +127,7 @@ class Course:
 
     @property
     def inside(self) -> int:
-        return self.released.count(0)
+        return self.released.count(0) + self.lottery.pending
 
     def step(self) -> None:
         if self.inside:
@@ -129,15 +148,17 @@ class Scripted(FakeBackend):
     """Time passes while a batch runs, and the rest of the world goes on."""
 
     def __init__(self, course: Course) -> None:
-        super().__init__(confidence, slots=course.images, slot_bytes=SLOT_BYTES, buckets=(1, 2, 4, 64))
+        slots = course.images + course.places
+        super().__init__(confidence, label_of, slots=slots, slot_bytes=SLOT_BYTES, buckets=(1, 2, 4, 64))
         self.poison = frozenset({BAD})
         self.course = course
         self.largest = 0
 
     def run(self, stage: int, slots: Sequence[Slot]) -> FakeOutput:
         wanted = {job.slot for job in self.course.jobs if not job.done}
-        assert wanted.issuperset(slots), "a job ran after it was answered"
-        assert self.slots_in_use * self.slot_bytes <= self.course.images * SLOT_BYTES
+        audits = sum(draw.has_left and not draw.has_ended for draw in self.course.draws.values())
+        assert len(set(slots) - wanted) <= audits, "a job ran after it was answered"
+        assert self.slots_in_use <= self.course.images + audits, "more state than was reserved"
         self.largest = max(self.largest, len(slots))
         self.course.now_s += STAGE_S[stage - 1] * (1 + len(slots)) / 2
         happenings, self.course.during_next = self.course.during_next, []
@@ -154,16 +175,26 @@ arrivals = st.tuples(
     rules,
     st.integers(1, 9) | st.just(BACKGROUND),
     st.none() | st.floats(0.001, 1.0),
+    st.booleans(),
 )
-events = st.lists(
-    arrivals
-    | st.tuples(st.just("leave"), st.integers(0, 30))
+# Those that can be audited, few of them with a deadline.
+drawn_arrivals = st.tuples(
+    st.just("arrive"),
+    st.integers(1, 31),
+    st.builds(ExitRule, thresholds, st.just(EXITS)),
+    st.integers(1, 9),
+    st.none() | st.none() | st.floats(0.001, 1.0),
+    st.just(True),
+)
+happenings_beside = (
+    st.tuples(st.just("leave"), st.integers(0, 30))
     | st.tuples(st.just("leave within a batch"), st.integers(0, 30))
     | st.tuples(st.just("pause"), st.floats(0, 3))
     | st.just(("expire",))
-    | st.just(("round",)),
-    max_size=60,
+    | st.just(("round",))
 )
+events = st.lists(arrivals | happenings_beside, max_size=60)
+drawn_events = st.lists(drawn_arrivals | happenings_beside, min_size=10, max_size=60)
 
 
 def happen(course: Course, what: str, *values: object) -> None:
@@ -192,11 +223,11 @@ def exit_expected(kind: int, rule: ExitRule) -> int:
     raise AssertionError
 
 
-@given(events, st.integers(1, 6), st.integers(1, 5), st.sampled_from((0.0, 0.03)))
+@given(events | drawn_events, st.integers(1, 6), st.integers(1, 5), st.sampled_from((0.0, 0.03)), st.integers(0, 3))
 def test_every_job_let_in_ends_exactly_once_by_its_own_rule_and_leaves_nothing_behind(
-    happenings: list[tuple[str, ...]], images: int, max_batch: int, delay_s: float
+    happenings: list[tuple[str, ...]], images: int, max_batch: int, delay_s: float, places: int
 ) -> None:
-    course = Course(images, max_batch, delay_s)
+    course = Course(images, max_batch, delay_s, places)
     for happening in happenings:
         happen(course, *happening)
     course.finish()
@@ -214,10 +245,21 @@ def test_every_job_let_in_ends_exactly_once_by_its_own_rule_and_leaves_nothing_b
         if isinstance(outcome, Answer) and outcome.reason != "deadline":
             assert kind not in (BAD, NANS)
             assert outcome.exit.number == exit_expected(kind, job.rule)
-            assert int(outcome.exit.probabilities.argmax()) == kind % 4
+            assert outcome.exit.label == label_of(kind, outcome.exit.number)
         elif job.deadline_s is None:
             assert isinstance(outcome, InferenceFailedError)
             assert kind in (BAD, NANS)
+
+    assert course.lottery.take_ended() == list(course.draws.values()), "an audit was lost, or its turn"
+    for number, draw in course.draws.items():
+        answers = [each for each in course.outcomes[number] if isinstance(each, Answer)]
+        left_at = [each.exit.number for each in answers if each.reason in ("confident", "final")]
+        event(f"audit {draw.found}")
+        if left_at:
+            agree = label_of(course.kinds[number], left_at[0]) == label_of(course.kinds[number], EXITS)
+            assert draw.found == ("agreed" if agree else "disagreed")
+        else:
+            assert draw.found in (None, "left_out"), "something else has decided, or nobody"
 
 
 newcomers = st.lists(
@@ -255,27 +297,42 @@ def test_no_job_waits_for_ever_however_urgent_those_are_that_keep_coming(
     course.finish()
 
 
-def test_background_work_may_wait_for_ever() -> None:
-    course = Course(8, 2)
+@settings(max_examples=10)
+@given(st.integers(1, 9), st.integers(1, 4))
+def test_an_audit_stands_back_for_all_others_but_not_for_ever(priority: int, max_batch: int) -> None:
+    """Others come all the time; it waits for as long as background work does, then like any other of its priority."""
+    course = Course(8, max_batch, places=1)
     rule = ExitRule((0.9,) * (EXITS - 1), EXITS)
-    job = course.arrive(1, rule, BACKGROUND, None)
-    assert job is not None
-    for _ in range(500):
-        course.arrive(1, rule, 9, None)
+    drawn = course.arrive(1, rule, 5, None, is_drawn=True)
+    assert drawn is not None
+    course.step()
+    (draw,) = course.draws.values()
+    assert (drawn.done, draw.has_ended) == (True, False)
+    answered_s = course.now_s
+    # As far as a priority is worth waiting, and the time of those who were inside by then.
+    bound_s = BACKGROUND_S + PRIORITY_STEP_S * (BACKGROUND - priority) + 8 * EXITS * sum(STAGE_S)
+    while not draw.has_ended:
+        for kind in (1, 15, 25):
+            course.arrive(kind, rule, priority, None)
         course.step()
-    assert not job.done
+        assert course.now_s <= answered_s + bound_s, "it starved"
+    assert course.now_s > answered_s + BACKGROUND_S, "it went before others"
     course.finish()
-    assert job.done
 
 
-@given(st.lists(st.tuples(st.integers(1, 29), rules), min_size=1, max_size=20))
-def test_one_job_at_a_time_is_enough_memory_for_everything(work: list[tuple[int, ExitRule]]) -> None:
-    course = Course(images=1, max_batch=8)
-    for kind, rule in work:
-        while course.arrive(kind, rule, 5, None) is None:
+@given(st.lists(st.tuples(st.integers(1, 29), rules, st.booleans()), min_size=1, max_size=20), st.integers(0, 1))
+def test_one_job_at_a_time_is_enough_memory_for_everything(work: list[tuple[int, ExitRule, bool]], places: int) -> None:
+    course = Course(images=1, max_batch=8, places=places)
+    for kind, rule, is_drawn in work:
+        before = len(course.jobs)
+        for _ in range(EXITS + 1):
+            if course.arrive(kind, rule, 5, None, is_drawn) is not None:
+                break
             course.step()
+        assert len(course.jobs) == before + 1, "an audit has kept a newcomer out"
     course.finish()
     assert all(len(outcomes) == 1 for outcomes in course.outcomes)
+    assert all(draw.found in ("agreed", "disagreed") for draw in course.draws.values())
 
 
 def test_overload_leaves_no_trace() -> None:
