@@ -5,9 +5,9 @@
     dvt train --recipe cifar10_micro --data CIFAR10 --teacher $TWIN --out checkpoints/cifar10-micro
 
 All exits learn from the static twin, which is trained first: it lifts the last exit by 0.4 points. On both cores of a
-two-core x86-64 machine with AVX512-BF16: 8 epochs in 28 minutes. Result on the 10,000 test images: 83.6 / 85.5 / 87.5 %
-top-1 at the three exits, 87.0 % at 0.071 GMACs under the profile `balanced`, and 87.4 % at 0.087 GMACs where half of the
-static twin's cost is asked for. The static twin: 65 minutes on one core, 87.7 % at 0.181 GMACs.
+two-core x86-64 machine with AVX512-BF16: 8 epochs in 28 minutes. Result on the 10,000 test images: 83.6 / 85.5 / 87.5
+% top-1 at the three exits, 87.0 % at 0.071 GMACs under the profile `balanced`, and 87.4 % at 0.087 GMACs where half
+of the static twin's cost is asked for. The static twin: 65 minutes on one core, 87.7 % at 0.181 GMACs.
 """
 
 from training.augment import AugmentConfig
