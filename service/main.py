@@ -1,6 +1,7 @@
 """Puts a service together: a bundle, a backend that computes it, and everything that a request meets on its way."""
 
 import logging
+import math
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,7 @@ from service.engine.catalogue import Catalogue
 from service.engine.exits import ExitMeasure
 from service.engine.guard import DeepGuard
 from service.engine.scheduler import Scheduler
+from service.engine.steering import Steering
 from service.metrics import Metrics
 from service.settings import Loaded, Settings, SettingsError
 
@@ -102,6 +104,12 @@ def build_service(loaded: Loaded, opened: Opened, log: logging.Logger) -> Servic
         folder=settings.state_dir,
         log=log,
     )
+    metrics.point(lambda: _mean_gmacs(budget))
+    admission = Admission(
+        AdmissionLimits(settings.queue_limit, settings.state_bytes, backend.slot_bytes, settings.body_bytes),
+        scheduler.work_s,
+        metrics.held,
+    )
     return Service(
         settings=settings,
         model=Model(
@@ -115,19 +123,30 @@ def build_service(loaded: Loaded, opened: Opened, log: logging.Logger) -> Servic
         ),
         keys=open_keys(settings, loaded.secret_files, log),
         limits=ImageLimits(settings.max_image_bytes, settings.max_image_px),
-        admission=Admission(
-            AdmissionLimits(settings.queue_limit, settings.state_bytes, backend.slot_bytes, settings.body_bytes),
-            scheduler.work_s,
-            metrics.held,
-        ),
+        admission=admission,
         budget=budget,
         replicas=_open_replicas(loaded, budget, metrics, log),
+        steering=Steering(
+            budget,
+            admission,
+            scheduler.work_s,
+            scheduler.costs,
+            backend.lanes,
+            clock=clock,
+            metrics=metrics,
+            log=log,
+        ),
         scheduler=scheduler,
         decoders=ThreadPoolExecutor(settings.decode_threads or available_cpus(), "dvt-decode"),
         metrics=metrics,
         clock=clock,
         log=log,
     )
+
+
+def _mean_gmacs(budget: Budget) -> float:
+    measured = budget.in_force.resolved.measured
+    return math.nan if measured is None else measured.mean_gmacs
 
 
 def _open_replicas(loaded: Loaded, budget: Budget, metrics: Metrics, log: logging.Logger) -> "Replicas | None":

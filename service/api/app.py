@@ -12,6 +12,7 @@ from service.api.handlers import add_handlers
 from service.api.middleware import Gate
 from service.api.schemas import BudgetBody, Problem
 from service.decode import silence_pillow
+from service.engine.steering import LOOK_EVERY_S
 
 # The engine's present batch ends by then, or never.
 _STOP_S = 5.0
@@ -33,10 +34,12 @@ def create_app(service: Service, version: str) -> FastAPI:
         service.metrics.budget_revision(service.budget.in_force.revision)
         if service.replicas is not None:
             service.replicas.start()
+        steering = asyncio.create_task(_steer(service))
         try:
             yield
         finally:
             service.admission.drain()
+            steering.cancel()
             if service.replicas is not None:
                 await service.replicas.stop()
             service.decoders.shutdown(wait=False, cancel_futures=False)
@@ -58,6 +61,19 @@ def create_app(service: Service, version: str) -> FastAPI:
     _add_schemas(app)
     app.add_middleware(Gate, service=service)
     return app
+
+
+async def _steer(service: Service) -> None:
+    """Look at the load, for ever. A bug in it costs `auto` its controller, and nobody an answer."""
+    while True:
+        await asyncio.sleep(LOOK_EVERY_S)
+        if not service.scheduler.ready:
+            continue
+        try:
+            service.steering.look()
+        except Exception:
+            service.log.exception("the operating point is not changed by load any more")
+            return
 
 
 def _add_schemas(app: FastAPI) -> None:

@@ -15,6 +15,7 @@ from service.decode import ImageLimits
 from service.engine.admission import Admission
 from service.engine.budget import Budget
 from service.engine.scheduler import Scheduler
+from service.engine.steering import Steering
 from service.errors import ForbiddenError, NotReadyError, UnauthorizedError
 from service.metrics import Metrics
 from service.settings import Settings
@@ -65,6 +66,7 @@ class Service:
     admission: Admission
     budget: Budget
     replicas: "Replicas | None"
+    steering: Steering
     scheduler: Scheduler
     decoders: ThreadPoolExecutor
     metrics: Metrics

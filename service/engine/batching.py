@@ -14,7 +14,7 @@ The rules, each a line of the table in the tests (docs/adr/0004 says why these):
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Generic, Protocol, TypeVar
 
 from service.engine.costs import StageCosts
@@ -70,6 +70,12 @@ class Choice(Generic[W]):
     jobs: tuple[W, ...]
     dropped: tuple[W, ...]
     wake_s: float | None = None
+
+
+def shared(limits: BatchLimits, waiting: int, idle: int) -> BatchLimits:
+    """The limits of a batch that leaves work for the other ones of so many idle lanes."""
+    share = max(1, math.ceil(waiting / idle)) if idle > 1 else limits.max_batch
+    return limits if share >= limits.max_batch else replace(limits, max_batch=share)
 
 
 def due_s(priority: int, arrived_s: float, deadline_s: float | None) -> float:

@@ -33,13 +33,15 @@ STARTED = "start"
 class InForce:
     """The budget of a moment. Revisions count up from 1 and never go back.
 
-    `ceiling`: a request may ask for what costs no more than it, or than the budget; None where anything goes.
+    `resolved` is what images leave by. `points`: under `auto`, what it is chosen from by load, the cheapest first; else
+    none. `ceiling`: a request may ask for what costs no more than it, or than the budget; None where anything goes.
     """
 
     revision: int
     request: BudgetRequest
     resolved: Resolved
     ceiling: Resolved | None
+    points: tuple[Resolved, ...] = ()
 
 
 def _utc_now() -> datetime:
@@ -140,6 +142,22 @@ class Budget:
             self._take(replace(stored, bundle=self._bundle, thresholds=thresholds), in_force)
             return True
 
+    def operate(self, revision: int, point: Resolved) -> bool:
+        """Have images leave by another point from now on; says whether it was done.
+
+        It is not where another revision is in force by now, or is about to be: never waits for a change. That is no
+        new revision: what the operator asked for stays the same.
+        """
+        if not self._lock.acquire(blocking=False):
+            return False
+        try:
+            if self.in_force.revision != revision:
+                return False
+            self.in_force = replace(self.in_force, resolved=point)
+            return True
+        finally:
+            self._lock.release()
+
     def settle(self) -> None:
         """Resolve anew what depends on this device's speed, once that is measured."""
         with self._lock:
@@ -151,13 +169,14 @@ class Budget:
                 self._log.warning("stored budget is not met on this device", extra={"error": error.detail})
 
     def check_ceiling(self, asked: Resolved) -> None:
-        """A request may ask for what is cheaper than the ceiling or than the budget in force.
+        """A request may ask for what is cheaper than the ceiling or than the budget in force (of `auto` its dearest).
 
         Between measured points the measured mean cost decides. A vector that was never measured is cheaper for sure
         only where no threshold is higher. Raises `AboveCeilingError`.
         """
-        ceiling = self.in_force.ceiling
-        if ceiling is None or any(_not_dearer(asked, bound) for bound in (ceiling, self.in_force.resolved)):
+        in_force = self.in_force
+        ceiling, dearest = in_force.ceiling, in_force.points[-1] if in_force.points else in_force.resolved
+        if ceiling is None or any(_not_dearer(asked, bound) for bound in (ceiling, dearest)):
             return
         raise AboveCeilingError(
             f"that may cost more than the profile {ceiling.profile!r}, the operator's ceiling (DVT_CEILING, or the "
@@ -174,7 +193,8 @@ class Budget:
             if meanwhile is None:
                 raise
             resolved = meanwhile
-        return InForce(revision, request, resolved, ceiling)
+        points = () if request.auto is None else self.catalogue.range_of(request.auto)
+        return InForce(revision, request, resolved, ceiling, points)
 
     def _start(self, stored: Stored | None, first: BudgetRequest) -> None:
         """What was asked before, as this bundle has it; a vector of thresholds belongs to the bundle it was put for."""

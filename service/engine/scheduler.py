@@ -6,14 +6,13 @@ backend's `begin` and `release`, costs) knows one thread at a time. Jobs come in
 """
 
 import logging
-import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from models.preprocess import Pixels
 from service.backends.base import Slot, StageBackend, StageOutput
-from service.engine.batching import BatchLimits, Choice, next_batch
+from service.engine.batching import BatchLimits, Choice, next_batch, shared
 from service.engine.costs import StageCosts
 from service.engine.exits import ExitMeasure, Word, deadline_outcome, judge, outcome_of
 from service.engine.guard import DeepGuard
@@ -242,11 +241,7 @@ class Scheduler:
 
     def _share(self) -> BatchLimits:
         """A batch leaves work for the lanes that have none."""
-        idle = sum(not lane.jobs for lane in self._lanes)
-        if idle < 2:
-            return self._limits
-        share = max(1, math.ceil(len(self._queues) / idle))
-        return self._limits if share >= self._limits.max_batch else replace(self._limits, max_batch=share)
+        return shared(self._limits, len(self._queues), sum(not lane.jobs for lane in self._lanes))
 
     def _run(self, lane: "_Lane", stage: int, jobs: Sequence[Job]) -> None:
         """Compute a batch. One that fails is split until the guilty job is alone; only that one fails."""
