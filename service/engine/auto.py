@@ -36,6 +36,8 @@ _EFFECT_S, _WORSE = 1.0, 0.2
 # Averages of the rate: one that sees a crowd come (after some images, however short a time they took), one that does
 # not see noise.
 _FAST_S, _FAST_IMAGES, _SLOW_S = 0.5, 30, 10.0
+# Below this share of the minute's peak the load is falling.
+_FALLEN = 0.7
 # Of the capacity that the costs of stages amount to, so much is counted on: batches are not all full, threads wait for
 # each other, estimates lag. A misjudgement lowers it; it comes back by 2 % a minute.
 _TRUST, _LEAST_TRUST, _MISJUDGED, _REGAINED = 0.9, 0.3, 0.9, 0.02
@@ -171,20 +173,24 @@ class Controller:
         self._switch(look, 0)
 
     def _go_up(self, look: Look) -> None:
-        highest = self._counted(self._peaks[0][1])
-        for place in range(len(look.points) - 1, self.at, -1):
+        peak = self._peaks[0][1]
+        ceiling = len(look.points) - 1
+        for place in range(ceiling, self.at, -1):
             point = look.points[place]
-            if point.late_chance(highest, self._objective_s) <= _UP and self._late_by_s(look, point) <= 0:
+            bears = point.late_chance(self._counted(peak), self._objective_s) <= _UP
+            if bears and self._late_by_s(look, point) <= 0:
                 self._switch(look, place)
                 return
+            if self._slow < _FALLEN * peak:
+                return  # Not halfway up while load falls: that would put off the ceiling by another minute.
 
     def _switch(self, look: Look, place: int) -> None:
         self._was_up = place > self.at
         self.at = place
         self._switched_s = look.now_s
-        self._late_then_s = max(0.0, self._late_by_s(look, look.points[place]))
         self._foreseen = self._late = 0.0
         self._since = 0
+        self._late_then_s = max(0.0, self._late_by_s(look, look.points[place]))
 
 
 def _news(memories: float) -> float:

@@ -27,15 +27,16 @@ STEP_S = 0.1
 
 @dataclass
 class Road:
-    """Drives a controller; what it is told of the load follows from `rate_per_s` alone, with a backlog as given."""
+    """Drives a controller by a steady `rate_per_s`. The backlog grows and shrinks as a fluid would, or is as given."""
 
     controller: Controller = field(default_factory=lambda: Controller(OBJECTIVE_S, len(POINTS)))
     now_s: float = 0.0
     switches: list[tuple[float, int]] = field(default_factory=list)
     owed: float = 0.0
+    backlog_s: float = 0.0
 
     def drive(
-        self, seconds: float, rate_per_s: float, *, backlog_s: float = 0.0, late: int = 0, harder: float = 1.0
+        self, seconds: float, rate_per_s: float, *, backlog_s: float | None = None, late: int = 0, harder: float = 1.0
     ) -> int:
         for _ in range(round(seconds / STEP_S)):
             self.owed += rate_per_s * STEP_S
@@ -43,7 +44,9 @@ class Road:
             self.owed -= offered
             before = self.controller.at
             work_s = harder * POINTS[before].work_s
-            look = Look(self.now_s, offered, late, round(backlog_s / work_s), backlog_s, work_s, POINTS)
+            self.backlog_s = max(0.0, self.backlog_s + offered * work_s - STEP_S)
+            waits_s = self.backlog_s if backlog_s is None else backlog_s
+            look = Look(self.now_s, offered, late, round(waits_s / work_s), waits_s, work_s, POINTS)
             if self.controller.decide(look) != before:
                 self.switches.append((self.now_s, self.controller.at))
             self.now_s += STEP_S
@@ -71,13 +74,13 @@ def test_under_a_steady_load_it_settles_at_the_dearest_point_that_bears_it(rate_
     assert road.switches == []
 
 
-def test_a_crowd_is_met_within_a_second_and_in_one_switch() -> None:
+def test_a_crowd_is_met_within_a_second() -> None:
     road = Road()
     road.drive(100, 3.0)
-    for tenth in range(10):
-        road.drive(STEP_S, 60.0, backlog_s=0.07 + 0.3 * tenth)
-    assert len(road.switches) == 1
-    assert road.controller.at == FLOOR
+    road.drive(10, 50.0)
+    assert road.controller.at == 1
+    assert all(100 <= at_s < 101 for at_s, _ in road.switches)
+    assert road.backlog_s < OBJECTIVE_S
 
 
 def test_a_switch_has_a_second_to_take_effect_unless_it_gets_worse() -> None:
@@ -85,11 +88,11 @@ def test_a_switch_has_a_second_to_take_effect_unless_it_gets_worse() -> None:
         road = Road()
         road.drive(100, 12.0)
         road.switches.clear()
-        road.drive(STEP_S, 12.0, backlog_s=0.62)
+        road.drive(STEP_S, 12.0, backlog_s=0.9)
         road.drive(0.8, 12.0, backlog_s=backlog_s)
         return [at for _, at in road.switches]
 
-    assert len(after_a_crowd(0.60)) == 1
+    assert len(after_a_crowd(0.85)) == 1
     assert len(after_a_crowd(1.50)) == 2
 
 
@@ -100,7 +103,8 @@ def test_when_load_falls_the_ceiling_is_back_a_minute_later() -> None:
     fell_s = road.now_s
     road.drive(2 * HOLD_S, 3.0)
     assert road.controller.at == CEILING
-    assert HOLD_S <= road.switches[-1][0] - fell_s + 1 <= HOLD_S + 30
+    assert len([at_s for at_s, _ in road.switches if at_s > fell_s]) == 1
+    assert HOLD_S <= road.switches[-1][0] - fell_s <= HOLD_S + 40
 
 
 def test_what_comes_in_bursts_is_judged_by_the_bursts() -> None:
@@ -113,7 +117,7 @@ def test_what_comes_in_bursts_is_judged_by_the_bursts() -> None:
         road.drive(15, 60.0)
         road.drive(15, 1.0)
     assert road.switches == []
-    assert road.controller.at == FLOOR
+    assert road.controller.at <= 1
 
 
 def test_late_answers_that_were_not_foreseen_lead_down_and_make_it_count_on_less() -> None:
@@ -121,12 +125,12 @@ def test_late_answers_that_were_not_foreseen_lead_down_and_make_it_count_on_less
     for each in (road, other):
         each.drive(200, 12.0)
         each.switches.clear()
-    road.drive(3, 12.0, late=1)
+    for _ in range(9):
+        road.drive(STEP_S, 12.0, late=1)
+        road.drive(0.9, 12.0)
     assert [at for _, at in road.switches] == [2]
-    # Without them it would go back up after a minute; by now it takes the same load for a heavier one.
-    road.drive(HOLD_S + 1, 12.0)
-    other.drive(HOLD_S + 4, 12.0)
-    assert (road.controller._trust, other.controller._trust) == (pytest.approx(0.81, rel=0.05), 0.9)
+    assert other.drive(90, 16.0) == 3
+    assert road.drive(90, 16.0) == 2, "the same load counts for more"
 
 
 def test_a_few_late_answers_are_bad_luck() -> None:
