@@ -27,9 +27,9 @@ LATE_SHARE = 0.01
 _LEAVE, _DOWN, _UP = LATE_SHARE, LATE_SHARE / 5, LATE_SHARE / 20
 # Of what is foreseen and of what was seen: so many late images are more than bad luck.
 _LATE_IMAGES = 5.0
-# Late by this share of the objective, should the present rate last for as long as the objective, an image is one of
-# many: bursts of a steady load do not do that.
-_MUCH_LATE = 0.25
+# A crowd has come where work of more than this share of the objective waits, and a load as steady as the last seconds'
+# would let so much wait with a smaller chance than that.
+_CROWD, _CHANCE = 0.5, 1e-5
 # A switch downwards is to make up for what is late within so long, and has that time to do so, unless by then images
 # are later by this share of the objective.
 _EFFECT_S, _WORSE = 1.0, 0.2
@@ -40,7 +40,7 @@ _FAST_S, _FAST_IMAGES, _SLOW_S = 0.5, 30, 10.0
 _FALLEN = 0.7
 # Of the capacity that the costs of stages amount to, so much is counted on: batches are not all full, threads wait for
 # each other, estimates lag. A misjudgement lowers it; it comes back by 2 % a minute.
-_TRUST, _LEAST_TRUST, _MISJUDGED, _REGAINED = 0.9, 0.3, 0.9, 0.02
+_TRUST, _LEAST_TRUST, _MISJUDGED, _REGAINED = 0.95, 0.3, 0.9, 0.02
 # How much harder images are than those that the shares were measured on; not looked at while those let in under another
 # point are still inside.
 _HARDER_S, _SETTLED_S = 10.0, 3.0
@@ -72,7 +72,8 @@ class Controller:
         assert objective_s > 0 and points >= 1
         self.at = points - 1
         self._objective_s = objective_s
-        self._seen_s: float | None = None
+        self._began_s: float | None = None
+        self._seen_s = 0.0
         self._switched_s = -math.inf
         self._was_up = False
         self._late_then_s = 0.0
@@ -95,12 +96,15 @@ class Controller:
         return self.at
 
     def _notice(self, look: Look) -> None:
-        passed_s = 0.0 if self._seen_s is None else max(0.0, look.now_s - self._seen_s)
-        self._seen_s = look.now_s
+        if self._began_s is None:
+            self._began_s = self._seen_s = look.now_s
+        passed_s, self._seen_s = max(0.0, look.now_s - self._seen_s), look.now_s
         if passed_s > 0:
             rate = look.offered / passed_s
             self._fast += (rate - self._fast) * _news(max(passed_s / _FAST_S, look.offered / _FAST_IMAGES))
-            self._slow += (rate - self._slow) * _news(passed_s / _SLOW_S)
+            # At first the mean of all that was seen.
+            weight = max(_news(passed_s / _SLOW_S), passed_s / (look.now_s - self._began_s))
+            self._slow += (rate - self._slow) * weight
         while self._peaks and self._peaks[-1][1] <= self._slow:
             self._peaks.pop()
         self._peaks.append((look.now_s, self._slow))
@@ -111,7 +115,7 @@ class Controller:
         self._came = self._came * kept + look.offered
         self._late = self._late * kept + look.late
         takes_effect = look.now_s - self._switched_s < _EFFECT_S
-        is_late = not takes_effect and self._late_by_s(look, point, ahead_s=0.0) > 0
+        is_late = not takes_effect and self._late_by_s(look, point) > 0
         self._foreseen = self._foreseen * kept + is_late * look.offered
         self._trust = min(_TRUST, self._trust * (1 + _REGAINED * passed_s / 60))
         if point.work_s > 0 and look.now_s - self._switched_s >= _SETTLED_S:
@@ -125,26 +129,24 @@ class Controller:
 
     def _is_overloaded(self, look: Look) -> bool:
         point, since_s = look.points[self.at], look.now_s - self._switched_s
-        late_by_s = self._late_by_s(look, point)
         if not self._was_up and since_s < _EFFECT_S:
-            return late_by_s > self._late_then_s + _WORSE * self._objective_s
-        if late_by_s > _MUCH_LATE * self._objective_s:
+            return self._late_by_s(look, point) > self._late_then_s + _WORSE * self._objective_s
+        rate, backlog_s = self._counted(self._slow), self._backlog_s(look)
+        if backlog_s > _CROWD * self._objective_s and point.wait_chance(rate, backlog_s) < _CHANCE:
             return True
         if self._was_up and since_s < HOLD_S:
             return False
-        is_too_much = point.late_chance(self._counted(self._slow), self._objective_s) > _LEAVE
+        is_too_much = point.late_chance(rate, self._objective_s) > _LEAVE
         return is_too_much or max(self._late, self._foreseen) > self._bad_luck
 
     def _counted(self, rate_per_s: float) -> float:
         """The rate, with images as hard as the present ones on the share of capacity that is counted on."""
         return rate_per_s * self._harder / self._trust
 
-    def _late_by_s(self, look: Look, point: Mix, ahead_s: float | None = None) -> float:
-        """How late an image is that comes now, or (an objective's time) later if that is worse; below 0 in time."""
-        work_s = self._harder * point.work_s
-        growing_s = max(0.0, self._fast * work_s - 1) * (self._objective_s if ahead_s is None else ahead_s)
-        path_s = point.nearly_all_s(self._slow * work_s, LATE_SHARE)
-        return self._backlog_s(look) + growing_s + path_s - self._objective_s
+    def _late_by_s(self, look: Look, point: Mix) -> float:
+        """How late an image is that comes now; below 0 where it is in time."""
+        path_s = point.nearly_all_s(self._slow * self._harder * point.work_s, LATE_SHARE)
+        return self._backlog_s(look) + path_s - self._objective_s
 
     def _backlog_s(self, look: Look) -> float:
         """Right after a switch the exits that were lately taken are not those of the images that came since."""
@@ -159,7 +161,8 @@ class Controller:
         is_unforeseen = self._late > self._bad_luck
         if is_unforeseen or (self._was_up and look.now_s - self._switched_s < HOLD_S):
             self._trust = max(_LEAST_TRUST, self._trust * _MISJUDGED)
-        rate = self._counted(max(self._fast, self._slow))
+        is_crowd = self._backlog_s(look) > _CROWD * self._objective_s
+        rate = self._counted(max(self._fast, self._slow) if is_crowd else self._slow)
         present_s = look.points[self.at].work_s
         for place in range(self.at - 1, 0, -1):
             point = look.points[place]

@@ -26,21 +26,24 @@ class Mix:
         return sum(reached * each for reached, each in zip(self._reaching(), self._each_s(), strict=True)) / self.lanes
 
     def late_chance(self, rate_per_s: float, objective_s: float) -> float:
-        """Of an image that comes where so many come a second, all the time; 1 where they are more than can be done.
+        """Of an image that comes where so many come a second, all the time; 1 where they are more than can be done."""
+        paths_s = self.paths_s(rate_per_s * self.work_s)
+        chances = [self.wait_chance(rate_per_s, objective_s - path_s) for path_s in paths_s]
+        return sum(share * chance for share, chance in zip(self.shares, chances, strict=True))
 
-        Waits have the exponential tail of an M/G/c queue in heavy traffic (Kingman 1962: mean work a lane, and how uneven
-        it is), images that wait at all the share that Sakasegawa (1977) gives for c servers.
+    def wait_chance(self, rate_per_s: float, wait_s: float) -> float:
+        """That an image waits longer, before a lane is free for it.
+
+        Waits have the exponential tail of an M/G/c queue in heavy traffic (Kingman 1962: mean work a lane, and how
+        uneven it is), images that wait at all the share that Sakasegawa (1977) gives for c servers.
         """
         work_s, load = self.work_s, rate_per_s * self.work_s
-        if load >= 1:
+        if wait_s < 0 or load >= 1:
             return 1.0
+        if work_s == 0:
+            return 0.0
         waiting = load ** (math.sqrt(2 * (self.lanes + 1)) - 1)
-        decay_s = self._unevenness() * work_s / (1 - load)
-        late = 0.0
-        for share, path_s in zip(self.shares, self.paths_s(load), strict=True):
-            spare_s = objective_s - path_s
-            late += share * (1.0 if spare_s <= 0 else waiting * math.exp(-spare_s / decay_s) if decay_s > 0 else 0.0)
-        return late
+        return waiting * math.exp(-wait_s * (1 - load) / (self._unevenness() * work_s))
 
     def paths_s(self, load: float) -> list[float]:
         """Computation of an image by the exit it leaves at. Batches are as full as the load makes them; before each

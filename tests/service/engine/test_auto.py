@@ -78,7 +78,7 @@ def test_a_crowd_is_met_at_once_and_the_point_for_it_found_within_two_seconds() 
     road = Road()
     road.drive(100, 3.0)
     road.drive(10, 50.0)
-    assert road.controller.at == 1
+    assert road.controller.at <= 1
     assert road.switches[0][0] < 100.5
     assert road.switches[-1][0] < 102
     assert road.backlog_s < OBJECTIVE_S
