@@ -2,8 +2,8 @@
 
 Admission, queues, `next_batch`, the costs' estimate, budget and controller are those that serve; what is simulated is
 the clock, the arrivals, and a device whose batches take what was measured. Where an image leaves follows from its
-*hardness*, uniform in 0..1: at the first exit at which the shares of its operating point, added up, reach it. So under a
-dearer point an image never leaves earlier than that point's shares say, and the same images come under every budget.
+*hardness*, uniform in 0..1: at the first exit at which the shares of its operating point, added up, reach it. The same
+images come at the same times under every budget.
 """
 
 import heapq
@@ -12,6 +12,7 @@ import random
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import accumulate, count
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from benchmarks.measure import percentile
 from benchmarks.traffic import Traffic
 from models.profiles import Profiles
 from service.engine.admission import Admission, AdmissionLimits
-from service.engine.batching import BatchLimits, next_batch, shared
+from service.engine.batching import BatchLimits, Choice, next_batch, shared
 from service.engine.budget import Budget
 from service.engine.catalogue import BudgetRequest, Catalogue, Resolved
 from service.engine.costs import StageCosts
@@ -145,9 +146,7 @@ class Simulation:
         catalogue = Catalogue(
             exits, profiles, stage_seconds=lambda: [self._costs.seconds(stage, 1) for stage in range(1, exits + 1)]
         )
-        self._budget = Budget(
-            catalogue, bundle="simulated", first_profile="full", ceiling="", folder=folder, log=log
-        )
+        self._budget = Budget(catalogue, bundle="simulated", first_profile="full", ceiling="", folder=folder, log=log)
         self._budget.put(request, by="simulation")
         self._steering = Steering(
             self._budget,
@@ -166,7 +165,7 @@ class Simulation:
         """Until the last image is answered."""
         hardness = random.Random(seed + 1)
         for at_s in traffic.arrivals(capacity_per_s, seed):
-            self._at(at_s, lambda value=hardness.random(): self._arrive(value))  # type: ignore[misc]  # a default that captures
+            self._at(at_s, partial(self._arrive, hardness.random()))
         for number in range(int(traffic.seconds / LOOK_EVERY_S)):
             self._at(number * LOOK_EVERY_S, self._look)
         while self._events:
@@ -203,22 +202,27 @@ class Simulation:
             self._queues.take(choice.stage, choice.jobs)
             self._idle -= 1
             seconds = self._device.seconds(choice.stage, len(choice.jobs))
-            self._at(self.now_s + seconds, lambda batch=(choice, seconds): self._complete(*batch))  # type: ignore[misc]  # the same
+            self._at(self.now_s + seconds, partial(self._complete, choice, seconds))
 
-    def _complete(self, choice, seconds) -> None:
+    def _complete(self, choice: Choice[Job], seconds: float) -> None:
         self._idle += 1
         self._costs.observe(choice.stage, len(choice.jobs), seconds)
-        staying = [image for image in choice.jobs if image.exit > choice.stage]
-        self._costs.observe_stay(choice.stage, len(choice.jobs), len(staying))
+        staying = 0
         for image in choice.jobs:
+            assert isinstance(image, _Image), "only such were queued"
             if image.exit > choice.stage:
                 self._queues.put(choice.stage + 1, image, self.now_s)
-                continue
-            image.release()
-            took_s = self.now_s - image.arrived_s
-            self._steering.answered(took_s)
-            self.ran.answered.append(Answered(image.arrived_s, took_s, image.measured.top1, image.measured.mean_gmacs))
+                staying += 1
+            else:
+                self._answer(image)
+        self._costs.observe_stay(choice.stage, len(choice.jobs), staying)
         self._dispatch()
+
+    def _answer(self, image: _Image) -> None:
+        image.release()
+        took_s = self.now_s - image.arrived_s
+        self._steering.answered(took_s)
+        self.ran.answered.append(Answered(image.arrived_s, took_s, image.measured.top1, image.measured.mean_gmacs))
 
     def _work_s(self, images: int) -> float:
         waiting = self._queues.lengths

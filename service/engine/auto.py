@@ -36,6 +36,8 @@ _EFFECT_S, _WORSE = 1.0, 0.2
 # Averages of the rate: one that sees a crowd come (after some images, however short a time they took), one that does
 # not see noise.
 _FAST_S, _FAST_IMAGES, _SLOW_S = 0.5, 30, 10.0
+# Two looks are never so close; a clock may be.
+_LEAST_S = 0.001
 # Below this share of the minute's peak the load is falling.
 _FALLEN = 0.7
 # Of the capacity that the costs of stages amount to, so much is counted on: batches are not all full, threads wait for
@@ -100,7 +102,7 @@ class Controller:
             self._began_s = self._seen_s = look.now_s
         passed_s, self._seen_s = max(0.0, look.now_s - self._seen_s), look.now_s
         if passed_s > 0:
-            rate = look.offered / passed_s
+            rate = look.offered / max(passed_s, _LEAST_S)
             self._fast += (rate - self._fast) * _news(max(passed_s / _FAST_S, look.offered / _FAST_IMAGES))
             # At first the mean of all that was seen.
             weight = max(_news(passed_s / _SLOW_S), passed_s / (look.now_s - self._began_s))

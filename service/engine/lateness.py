@@ -1,11 +1,10 @@
 """How likely it is that an image is late at a load: waits by queueing theory, computation by the measured costs.
 
-Shapes: K exits. `shares` are of images that leave at each, `rate_per_s` of those that come. A *load* is the share of the
-device's capacity that they need, in full batches.
+`shares` are of images that leave at each exit; a *load* is the share of the device's capacity that images need, in full
+batches.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -42,7 +41,7 @@ class Mix:
             return 1.0
         if work_s == 0:
             return 0.0
-        waiting = load ** (math.sqrt(2 * (self.lanes + 1)) - 1)
+        waiting = math.pow(load, math.sqrt(2 * (self.lanes + 1)) - 1)
         return waiting * math.exp(-wait_s * (1 - load) / (self._unevenness() * work_s))
 
     def paths_s(self, load: float) -> list[float]:

@@ -63,9 +63,7 @@ def test_it_begins_at_the_ceiling_and_stays_there_while_there_is_little_load() -
     assert road.switches == []
 
 
-@pytest.mark.parametrize(
-    ("rate_per_s", "settles_at"), [(3, 4), (12, 3), (24, 2), (40, 1), (60, 0), (500, 0)], ids=str
-)
+@pytest.mark.parametrize(("rate_per_s", "settles_at"), [(3, 4), (12, 3), (24, 2), (40, 1), (60, 0), (500, 0)], ids=str)
 def test_under_a_steady_load_it_settles_at_the_dearest_point_that_bears_it(rate_per_s: float, settles_at: int) -> None:
     road = Road()
     assert road.drive(200, rate_per_s) == settles_at

@@ -33,7 +33,7 @@ def test_work_is_that_of_all_stages_by_how_many_reach_them_in_full_batches() -> 
         (ONE_BY_ONE, 0.0, [0.01, 0.03, 0.07]),
         (ONE_BY_ONE, 0.9, [0.01, 0.03, 0.07]),
         (TOGETHER, 0.0, [0.01, 0.03, 0.07]),
-        # At full load full batches, each after waiting for most of another: of (0.02 + 0.4 * 0.04 + 0.15 * 0.08) / 1.55.
+        # At full load full batches, each behind 7/8 of another, which takes (0.02 + 0.4 * 0.04 + 0.15 * 0.08) / 1.55.
         (TOGETHER, 1.0, [0.02 + 0.02710, 0.06 + 0.05419, 0.14 + 0.08129]),
     ],
 )

@@ -32,7 +32,7 @@ def open_budget(folder: Path, *, ceiling: str = "") -> Budget:
 
 @dataclass
 class Site:
-    """A budget that is steered, with a clock and a load set by hand. The floor's images need less than the ceiling's."""
+    """A budget that is steered, with a clock and a load set by hand."""
 
     folder: Path
     now_s: float = 0.0
