@@ -129,6 +129,12 @@ def _add_auto(parser: argparse.ArgumentParser) -> None:
     loaded.add_argument(
         "--clients", type=positive, default=16, metavar="N", help="that find the capacity (default: 16)"
     )
+    loaded.add_argument(
+        "--floor-shares", type=_rates, default=(95.0, 4.0, 1.0), metavar="A,B,C", help="of exits, in per cent (95,4,1)"
+    )
+    loaded.add_argument(
+        "--ceiling-shares", type=_rates, default=(60.0, 25.0, 15.0), metavar="A,B,C", help="the same (60,25,15)"
+    )
     for each, name in ((simulated, "command_auto_simulate:run"), (loaded, "command_auto_load:run")):
         each.add_argument("--png", type=Path, metavar="FILE", help="picture of it")
         _add_results(each)

@@ -153,8 +153,7 @@ class AutoSimulationDocument:
 
 @dataclass(frozen=True)
 class AutoLoadRun:
-    """One budget under an open loop over HTTP. `points`: of the answers, by the point of the frontier (its mean GMACs)
-    that decided."""
+    """One budget under an open loop over HTTP. `points`: how many answers each point of the frontier decided."""
 
     budget: str
     load: LoadResult

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from benchmarks.load import Recorded, Sample
 from benchmarks.measure import percentile
 from benchmarks.results import AutoLoadDocument, AutoSimulationDocument
 from benchmarks.simulation import Answered, Simulated
@@ -41,7 +42,7 @@ def simulated_table(document: AutoSimulationDocument) -> Table:
     )
     title = (
         f"{document.bundle}, `{document.floor}` to `{document.ceiling}`, objective {document.p99_objective_ms:g} ms; "
-        f"the ceiling bears {document.capacity_per_s:.1f} images/s (1), the floor {document.floor_capacity:.2f} times that"
+        f"ceiling {document.capacity_per_s:.1f} images/s (1), floor {document.floor_capacity:.2f} times that"
     )
     columns = (
         "load: budget",
@@ -94,7 +95,8 @@ def plot_simulated(document: AutoSimulationDocument, ran: Sequence[tuple[Traffic
         load.plot(seconds, [traffic.load(second) for second in seconds], color="black", label="offered")
         load.set_title(shape)
         for (_, budget, run), colour in zip(of_shape, _COLOURS, strict=True):
-            refused = _binned(run.refused_s, lambda at_s: at_s, len)
+            none = dict.fromkeys((number * _BIN_S for number in range(int(traffic.seconds / _BIN_S))), 0.0)
+            refused = none | _binned(run.refused_s, lambda at_s: at_s, len)
             load.plot(
                 *_columns(refused, 1 / (_BIN_S * document.capacity_per_s)), color=colour, label=f"refused, {budget}"
             )
@@ -110,16 +112,19 @@ def plot_simulated(document: AutoSimulationDocument, ran: Sequence[tuple[Traffic
     _write(figure, png)
 
 
-def plot_load(document: AutoLoadDocument, samples: Sequence[Sequence[tuple[float, float, float]]], png: Path) -> None:
-    """Latency over time of each run, from (second due, latency in s, GMACs) of what was answered. Needs matplotlib."""
+def plot_load(document: AutoLoadDocument, runs: Sequence[Recorded], png: Path) -> None:
+    """Over time: the slowest hundredth, and what images cost. Needs matplotlib."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8.0, 5.4), layout="constrained")
     latency, cost = figure.subplots(2, 1, sharex=True)
-    for run, answered, colour in zip(document.runs, samples, _COLOURS, strict=True):
-        slowest = _binned(answered, lambda one: one[0], lambda of: 1000 * percentile([one[1] for one in of], 0.99))
+    for run, recorded, colour in zip(document.runs, runs, _COLOURS, strict=True):
+        answered = [sample for sample in recorded.samples if sample.status == 200]
+        slowest = _binned(
+            answered, _due_s, lambda of: 1000 * percentile([each.done_s - each.due_s for each in of], 0.99)
+        )
         latency.plot(*_columns(slowest), color=colour, label=run.budget)
-        spent = _binned(answered, lambda one: one[0], lambda of: sum(one[2] for one in of) / len(of))
+        spent = _binned(answered, _due_s, lambda of: sum(each.gmacs or 0.0 for each in of) / len(of))
         cost.plot(*_columns(spent), color=colour, label=run.budget)
     _objective(latency, document.p99_objective_ms)
     latency.set_ylabel("p99 of 2 s, ms")
@@ -132,6 +137,10 @@ def plot_load(document: AutoLoadDocument, samples: Sequence[Sequence[tuple[float
 def _objective(axes: "Axes", p99_ms: float) -> None:
     axes.axhline(p99_ms, color="tab:red", linestyle="--", linewidth=1, label="objective")
     axes.set_yscale("log")
+
+
+def _due_s(sample: Sample) -> float:
+    return sample.due_s
 
 
 def _p99_ms(images: Sequence[Answered]) -> float:
