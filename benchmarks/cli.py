@@ -24,7 +24,7 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
         ("geometry", _add_geometry, "make the bundles of random weights that `engine` computes with"),
         ("engine", _add_engine, "the engine in process, with scripted exits, beside simpler ways to run a cascade"),
         ("server", _add_server, "what serving costs beyond decoding and the stages: CPU, latency, memory"),
-        ("auto", _add_auto, "budget by load, `auto`, beside its fixed ceiling: in simulated time, or over HTTP"),
+        ("auto", _add_auto, "budget by load beside its fixed ceiling: in simulated time, or over HTTP"),
         ("peers", _add_peers, "other servers with the static twin, beside this one, on the same photos"),
         ("report", _add_report, "write docs/performance.md from benchmarks/results/"),
     ):
