@@ -273,8 +273,9 @@ def _auto(load: AutoLoadDocument | None, simulated: tuple[AutoSimulationDocument
         yield from _text(
             f"`dvt bench geometry DIR && dvt bench auto load DIR`: random weights with the geometry of "
             f"`{load.architecture}` behind HTTP, in an open loop; thresholds lie between the confidences that the "
-            f"photos ({load.photos}) happen to have, so that exits are taken in shares of {shares} %, floor to ceiling. "
-            f"A closed loop got {load.capacity_per_s:.1f} requests/s out of the ceiling. {_where(load.environment)}"
+            f"photos ({load.photos}) happen to have, so that exits are taken in shares of {shares} %, floor to "
+            f"ceiling. A closed loop got {load.capacity_per_s:.1f} requests/s out of the ceiling. "
+            f"{_where(load.environment)}"
         )
         yield from _markdown(load_table(load), headed=True)
     for each in simulated:

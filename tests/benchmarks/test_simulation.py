@@ -6,6 +6,7 @@ from benchmarks.simulation import Device, Simulated, simulate
 from benchmarks.traffic import Traffic, flash_crowd, on_off, ramp, shapes, steady, step
 from models.profiles import ExitProfile, OperatingPoint, Profiles
 from service.engine.catalogue import AutoGoal, BudgetRequest
+from service.engine.lateness import Mix
 
 # T2T-ViT-12, one image at a time on a thread of its own, two at once (docs/adr/0007).
 DEVICE = Device(({"1": 1 / 79}, {"1": 1 / 36.5}, {"1": 1 / 17}), lanes=2, max_batch=8)
@@ -80,6 +81,15 @@ def test_where_the_load_has_gone_the_ceiling_is_back() -> None:
     assert outcome.switches[-1].top1 == pytest.approx(0.8)
     assert outcome.switches[-1].at_s < 0.4 * 240 + 100
     assert [image.top1 for image in outcome.answered[-10:]] == pytest.approx([0.8] * 10)
+
+
+@pytest.mark.parametrize("load", [0.3, 0.5, 0.7])
+def test_what_is_predicted_to_be_late_is(load: float) -> None:
+    shares = PROFILES.named["accurate"].exit_shares
+    assert shares is not None
+    mix = Mix(shares, DEVICE.costs(), DEVICE.lanes)
+    p99_s = ran(FIXED, steady(load, 300)).latency_s(0.99)
+    assert 0.003 < mix.late_chance(load / mix.work_s, p99_s) < 0.03
 
 
 @pytest.mark.parametrize("load", [0.3, 0.7, 0.9, 1.1, 1.5])
