@@ -42,6 +42,8 @@ bench: setup ## the service beside LitServe, MOSEC and Ray Serve, and what servi
 	$(DEV)/bin/dvt bench server memory $(if $(DATA),--data $(DATA))
 	test -d $(GEOMETRY) || $(DEV)/bin/dvt bench geometry $(GEOMETRY)
 	$(DEV)/bin/dvt bench engine $(GEOMETRY)
+	$(DEV)/bin/dvt bench auto simulate --png docs/auto-simulation.png
+	$(DEV)/bin/dvt bench auto load $(GEOMETRY) --png docs/auto-load.png $(if $(DATA),--data $(DATA))
 	$(DEV)/bin/dvt bench report
 
 gpu-test: setup ## what needs a CUDA device: every backend on it, against the model

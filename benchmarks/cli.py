@@ -24,6 +24,7 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
         ("geometry", _add_geometry, "make the bundles of random weights that `engine` computes with"),
         ("engine", _add_engine, "the engine in process, with scripted exits, beside simpler ways to run a cascade"),
         ("server", _add_server, "what serving costs beyond decoding and the stages: CPU, latency, memory"),
+        ("auto", _add_auto, "budget by load beside its fixed ceiling: in simulated time, or over HTTP"),
         ("peers", _add_peers, "other servers with the static twin, beside this one, on the same photos"),
         ("report", _add_report, "write docs/performance.md from benchmarks/results/"),
     ):
@@ -105,6 +106,41 @@ def _add_server(parser: argparse.ArgumentParser) -> None:
     _add_photos(parser)
     _add_results(parser)
     parser.set_defaults(run=_lazily("command_server:run"))
+
+
+def _add_auto(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(metavar="HOW", required=True)
+    simulated = commands.add_parser("simulate", help="each shape of load in simulated time, stages as measured here")
+    simulated.add_argument("bundle", nargs="?", type=Path, metavar="BUNDLE", help="default: the shipped")
+    simulated.add_argument("--p99-ms", type=positive_number, default=100.0, metavar="MS", help="default: 100")
+    simulated.add_argument("--floor", default="fast", metavar="NAME", help="profile (default: fast)")
+    simulated.add_argument("--ceiling", default="full", metavar="NAME", help="profile (default: full)")
+    simulated.add_argument(
+        "--seconds", type=positive_number, default=600.0, metavar="S", help="simulated, of each shape (default: 600)"
+    )
+    loaded = commands.add_parser("load", help="open loops over HTTP, on random weights with scripted exits")
+    loaded.add_argument("bundles", type=Path, metavar="BUNDLES", help="folder made by `dvt bench geometry`")
+    loaded.add_argument("--p99-ms", type=positive_number, default=1000.0, metavar="MS", help="default: 1000")
+    loaded.add_argument(
+        "--times", type=positive_number, default=1.5, metavar="X", help="of the ceiling's capacity (default: 1.5)"
+    )
+    loaded.add_argument("--seconds", type=positive_number, default=120.0, metavar="S", help="of a run (default: 120)")
+    loaded.add_argument("--warmup", type=positive_number, default=15.0, metavar="S", help="before it (default: 15)")
+    loaded.add_argument(
+        "--clients", type=positive, default=16, metavar="N", help="that find the capacity (default: 16)"
+    )
+    loaded.add_argument(
+        "--floor-shares", type=_rates, default=(95.0, 4.0, 1.0), metavar="A,B,C", help="of exits, in per cent (95,4,1)"
+    )
+    loaded.add_argument(
+        "--ceiling-shares", type=_rates, default=(60.0, 25.0, 15.0), metavar="A,B,C", help="the same (60,25,15)"
+    )
+    for each, name in ((simulated, "command_auto_simulate:run"), (loaded, "command_auto_load:run")):
+        each.add_argument("--png", type=Path, metavar="FILE", help="picture of it")
+        _add_results(each)
+        each.set_defaults(run=_lazily(name))
+    simulated.add_argument("--seed", type=natural, default=0, metavar="N", help="of arrivals and images (default: 0)")
+    _add_photos(loaded)
 
 
 def _add_peers(parser: argparse.ArgumentParser) -> None:

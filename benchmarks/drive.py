@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from benchmarks.connection import Target
 from benchmarks.load import Limits, Recorded, closed_loop, open_loop
-from benchmarks.measure import LoadResult, summarise
+from benchmarks.measure import LoadResult, Usage, summarise
 from benchmarks.processes import Meter
 from models.progress import Progress
 
@@ -51,6 +51,22 @@ def drive(
     label: str = "",
 ) -> LoadResult:
     """Runs for the time of `limits`, with progress on standard error. `pid` is the server's, if ours."""
+    recorded, usage = record(target, photos, encode, loop, limits, pid, label)
+    rate = loop.rate_per_s if isinstance(loop, Open) else None
+    clients = loop.clients if isinstance(loop, Closed) else None
+    return summarise(recorded, usage, clients=clients, offered_per_s=rate)
+
+
+def record(
+    target: Target,
+    photos: Sequence[bytes],
+    encode: Encode,
+    loop: Loop,
+    limits: Limits,
+    pid: int | None,
+    label: str = "",
+) -> tuple[Recorded, Usage]:
+    """The same, request by request."""
     requests = [encode(target, photo) for photo in photos]
     meter = Meter(pid)
     with Progress(f"{label}{loop.title}", unit="") as progress:
@@ -64,9 +80,7 @@ def drive(
                 progress.update(second, total_s, f"{answered:,} answered")
 
         recorded = asyncio.run(_run(target, requests, loop, limits, meter, tick))
-    rate = loop.rate_per_s if isinstance(loop, Open) else None
-    clients = loop.clients if isinstance(loop, Closed) else None
-    return summarise(recorded, meter.usage(), clients=clients, offered_per_s=rate)
+    return recorded, meter.usage()
 
 
 async def _run(

@@ -37,7 +37,10 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One request; seconds since the measured part began. `status` is 0, and `error` says why, without an answer."""
+    """One request; seconds since the measured part began. `status` is 0, and `error` says why, without an answer.
+
+    `exit`, `gmacs` and `point` (of the frontier, that decided) are None where the answer does not tell them.
+    """
 
     due_s: float
     sent_s: float
@@ -46,6 +49,7 @@ class Sample:
     exit: int | None = None
     gmacs: float | None = None
     error: str | None = None
+    point: int | None = None
 
 
 @dataclass(frozen=True)
@@ -199,4 +203,5 @@ def _judged(due_s: float, sent_s: float, done_s: float, response: Response) -> S
     result = results[0] if isinstance(results, list) and results else {}
     if not isinstance(result, dict) or "exit" not in result:
         return Sample(due_s, sent_s, done_s, 200)
-    return Sample(due_s, sent_s, done_s, 200, result["exit"]["number"], result["compute"]["gmacs"])
+    point = document.get("budget", {}).get("operating_point")
+    return Sample(due_s, sent_s, done_s, 200, result["exit"]["number"], result["compute"]["gmacs"], point=point)

@@ -1,8 +1,11 @@
 """The photos that are sent: JPEG files of a tree of images, or the samples of this repository. Nothing is written."""
 
+import io
 import random
 from dataclasses import dataclass
 from pathlib import Path
+
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLES = ROOT / "samples"
@@ -35,3 +38,19 @@ def load_photos(data: Path | None, count: int, seed: int) -> Photos:
     chosen = random.Random(seed).sample(found, min(count, len(found)))
     source = f"{len(chosen)} of the {len(found)} JPEG files in {folder.name}"
     return Photos(source, tuple(path.read_bytes() for path in chosen))
+
+
+def cropped(photos: Photos, count: int, seed: int) -> Photos:
+    """`count` crops of the photos in turn, no two alike, as JPEG. Same seed, same crops."""
+    numbers = random.Random(seed)
+    files = []
+    for number in range(count):
+        with Image.open(io.BytesIO(photos.files[number % len(photos.files)])) as photo:
+            width, height = (round(side * numbers.uniform(0.6, 1.0)) for side in photo.size)
+            left, top = (
+                numbers.randint(0, side - kept) for side, kept in zip(photo.size, (width, height), strict=True)
+            )
+            buffer = io.BytesIO()
+            photo.convert("RGB").crop((left, top, left + width, top + height)).save(buffer, "JPEG", quality=90)
+        files.append(buffer.getvalue())
+    return Photos(f"{count} crops of {photos.source}", tuple(files))

@@ -17,18 +17,23 @@ from benchmarks.peers.plan import Piece, best_peer, capacity, next_piece
 from benchmarks.photos import ROOT
 from benchmarks.results import (
     ALONE_FILE,
+    AUTO_LOAD_FILE,
+    AUTO_SIMULATION_FILE,
     CPU_FILE,
     ENGINE_FILE,
     MEMORY_FILE,
     PEERS_FILE,
     RESULTS,
     AloneDocument,
+    AutoLoadDocument,
+    AutoSimulationDocument,
     CpuDocument,
     EngineDocument,
     MemoryDocument,
     PeersDocument,
     read_results,
 )
+from benchmarks.show_auto import load_table, simulated_table
 from models.bundle import write_file_atomically
 from models.tables import Table
 
@@ -73,6 +78,8 @@ class Kept:
     cpu: CpuDocument | None
     alone: AloneDocument | None
     memory: MemoryDocument | None
+    auto_load: AutoLoadDocument | None = None
+    auto_simulated: tuple[AutoSimulationDocument, ...] = ()
 
     @staticmethod
     def read(folder: Path) -> "Kept":
@@ -84,6 +91,12 @@ class Kept:
             read_results(CpuDocument, folder / CPU_FILE),
             read_results(AloneDocument, folder / ALONE_FILE),
             read_results(MemoryDocument, folder / MEMORY_FILE),
+            read_results(AutoLoadDocument, folder / AUTO_LOAD_FILE),
+            tuple(
+                document
+                for path in sorted(folder.glob(AUTO_SIMULATION_FILE.format(bundle="*")))
+                if (document := read_results(AutoSimulationDocument, path)) is not None
+            ),
         )
 
 
@@ -161,6 +174,7 @@ def render(kept: Kept, notes: str) -> str:
         *_cpu(kept.cpu),
         *_alone(kept.alone),
         *_memory(kept.memory),
+        *_auto(kept.auto_load, kept.auto_simulated),
     ]
     return "\n".join([*lines, *([notes.strip(), ""] if notes.strip() else [])])
 
@@ -246,6 +260,33 @@ def _memory(document: MemoryDocument | None) -> Iterator[str]:
         f"{_where(document.environment)}"
     )
     yield from _markdown(Table("", ("requests", "resident MiB"), rows))
+
+
+def _auto(load: AutoLoadDocument | None, simulated: tuple[AutoSimulationDocument, ...]) -> Iterator[str]:
+    if load is None and not simulated:
+        return
+    yield "## Budget by load"
+    if load is not None:
+        shares = " to ".join(
+            "/".join(f"{100 * share:g}" for share in each) for each in (load.floor_shares, load.ceiling_shares)
+        )
+        yield from _text(
+            f"`dvt bench geometry DIR && dvt bench auto load DIR`: random weights with the geometry of "
+            f"`{load.architecture}` behind HTTP, in an open loop; thresholds lie between the confidences that the "
+            f"photos ({load.photos}) happen to have, so that exits are taken in shares of {shares} %, floor to "
+            f"ceiling. A closed loop got {load.capacity_per_s:.1f} requests/s out of the ceiling. "
+            f"{_where(load.environment)}"
+        )
+        yield from _markdown(load_table(load), headed=True)
+    for each in simulated:
+        stages = " / ".join(f"{1000 * seconds['1']:.1f}" for seconds in each.batch_s)
+        yield from _text(
+            f"`dvt bench auto simulate`: {each.seconds:g} s of each shape of load in simulated time, through the "
+            f"admission, queues, batching and controller that serve. A stage takes what the warm-up measured "
+            f"({stages} ms a single image, {each.lanes} lanes); top-1 is that of the points which images were let in "
+            f"under, on the report split. {_where(each.environment)}"
+        )
+        yield from _markdown(simulated_table(each), headed=True)
 
 
 def _where(environment: Environment) -> str:

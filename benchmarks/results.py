@@ -14,6 +14,7 @@ from models import strict_json
 from models.bundle import write_file_atomically
 
 RESULTS = ROOT / "benchmarks" / "results"
+AUTO_SIMULATION_FILE, AUTO_LOAD_FILE = "auto-simulation-{bundle}.json", "auto-load.json"
 PEERS_FILE, ENGINE_FILE, CPU_FILE, ALONE_FILE, MEMORY_FILE = (
     "peers.json",
     "engine.json",
@@ -109,6 +110,70 @@ class MemoryDocument:
     profile: str
     clients: int
     points: tuple[MemoryPoint, ...]
+
+
+@dataclass(frozen=True)
+class SimulatedRun:
+    """One budget under one shape of load, in simulated time. `top1` is what the report split measured at the points
+    that images were let in under, on average; `switches_a_minute` the most in any 60 s."""
+
+    traffic: str
+    budget: str
+    offered: int
+    refused: int
+    p50_ms: float
+    p99_ms: float
+    late_share: float
+    mean_gmacs: float
+    top1: float
+    switches: int
+    switches_a_minute: int
+
+
+@dataclass(frozen=True)
+class AutoSimulationDocument:
+    """Costs measured on the machine of `environment`, seconds of a batch by stage and size. Loads are multiples of
+    `capacity_per_s`, what the ceiling bears; `floor_capacity` is such a multiple too."""
+
+    environment: Environment
+    bundle: str
+    floor: str
+    ceiling: str
+    p99_objective_ms: float
+    batch_s: tuple[dict[str, float], ...]
+    lanes: int
+    max_batch: int
+    queue_limit: int
+    capacity_per_s: float
+    floor_capacity: float
+    seconds: float
+    seed: int
+    runs: tuple[SimulatedRun, ...]
+
+
+@dataclass(frozen=True)
+class AutoLoadRun:
+    """One budget under an open loop over HTTP. `points`: how many answers each point of the frontier decided."""
+
+    budget: str
+    load: LoadResult
+    late_share: float
+    points: dict[str, int]
+
+
+@dataclass(frozen=True)
+class AutoLoadDocument:
+    """Random weights: exits follow scripted shares, accuracy means nothing. `capacity_per_s` is what a closed loop got
+    out of the ceiling; `shares` of exits at floor and ceiling."""
+
+    environment: Environment
+    architecture: str
+    photos: str
+    floor_shares: tuple[float, ...]
+    ceiling_shares: tuple[float, ...]
+    p99_objective_ms: float
+    capacity_per_s: float
+    runs: tuple[AutoLoadRun, ...]
 
 
 def read_results(cls: type[T], path: Path) -> T | None:

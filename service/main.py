@@ -1,6 +1,7 @@
 """Puts a service together: a bundle, a backend that computes it, and everything that a request meets on its way."""
 
 import logging
+import math
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +28,7 @@ from service.engine.exits import ExitMeasure
 from service.engine.feedback import Feedback
 from service.engine.guard import DeepGuard
 from service.engine.scheduler import Scheduler
+from service.engine.steering import Steering
 from service.metrics import Metrics
 from service.settings import Loaded, Settings, SettingsError
 
@@ -113,6 +115,17 @@ def build_service(loaded: Loaded, opened: Opened, log: logging.Logger) -> Servic
     if settings.audit_share and not places:
         log.warning("there is memory for one image, so none is audited (DVT_STATE_BYTES, DVT_AUDIT_SHARE)")
     lottery = Lottery(settings.audit_share, places, lambda: metrics.audited("skipped"))
+    metrics.point(lambda: _mean_gmacs(budget))
+    admission = Admission(
+        AdmissionLimits(
+            min(settings.queue_limit, backend.slots - places),
+            settings.state_bytes,
+            backend.slot_bytes,
+            settings.body_bytes,
+        ),
+        scheduler.work_s,
+        metrics.held,
+    )
     return Service(
         settings=settings,
         model=Model(
@@ -126,18 +139,19 @@ def build_service(loaded: Loaded, opened: Opened, log: logging.Logger) -> Servic
         ),
         keys=open_keys(settings, loaded.secret_files, log),
         limits=ImageLimits(settings.max_image_bytes, settings.max_image_px),
-        admission=Admission(
-            AdmissionLimits(
-                min(settings.queue_limit, backend.slots - places),
-                settings.state_bytes,
-                backend.slot_bytes,
-                settings.body_bytes,
-            ),
-            scheduler.work_s,
-            metrics.held,
-        ),
+        admission=admission,
         budget=budget,
         replicas=_open_replicas(loaded, budget, metrics, log),
+        steering=Steering(
+            budget,
+            admission,
+            scheduler.work_s,
+            scheduler.costs,
+            backend.lanes,
+            clock=clock,
+            metrics=metrics,
+            log=log,
+        ),
         scheduler=scheduler,
         audit=Audit(lottery, record, budget, fall_back=settings.audit_fallback, metrics=metrics, log=log),
         feedback=Feedback(settings.feedback_results, exits),
@@ -150,6 +164,11 @@ def build_service(loaded: Loaded, opened: Opened, log: logging.Logger) -> Servic
 
 def _audit_places(settings: Settings) -> int:
     return audit_places(settings.queue_limit) if settings.audit_share else 0
+
+
+def _mean_gmacs(budget: Budget) -> float:
+    measured = budget.in_force.point.measured
+    return math.nan if measured is None else measured.mean_gmacs
 
 
 def _open_replicas(loaded: Loaded, budget: Budget, metrics: Metrics, log: logging.Logger) -> "Replicas | None":

@@ -1,6 +1,7 @@
 """What the service counts, in a registry of its own; `GET /metrics` shows it. Base units, bounded labels."""
 
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import generate_latest
@@ -78,6 +79,14 @@ class Metrics:
             ("exit", "correct"),
             registry=registry,
         )
+        self._point = Gauge(
+            "dvt_budget_gmacs",
+            "Multiply-accumulates of a mean image at the point in force, in 1e9; NaN where never measured.",
+            registry=registry,
+        )
+        self._auto = Counter(
+            "dvt_auto_switches", "Changes of the operating point by load.", ("direction",), registry=registry
+        )
         self._ready = Gauge("dvt_ready", "1 while the service takes work.", registry=registry)
         self._replicas: Gauge | None = None
         info = Gauge("dvt_model_info", "1, for the model that is served.", ("model", "sha256"), registry=registry)
@@ -96,6 +105,8 @@ class Metrics:
                 self._feedback.labels(number, correct)
         for found in ("agreed", "disagreed", "left_out", "skipped"):
             self._audits.labels(found)
+        for direction in ("down", "up"):
+            self._auto.labels(direction)
         for kind in kinds():
             self._refusals.labels(kind.code)
 
@@ -162,6 +173,13 @@ class Metrics:
 
     def feedback(self, exit_number: int, *, is_correct: bool) -> None:
         self._feedback.labels(str(exit_number), str(is_correct).lower()).inc()
+
+    def point(self, mean_gmacs: Callable[[], float]) -> None:
+        """`mean_gmacs` of the point in force is asked whenever the metrics are read."""
+        self._point.set_function(mean_gmacs)
+
+    def auto_switched(self, direction: Literal["down", "up"]) -> None:
+        self._auto.labels(direction).inc()
 
     def replicas_connected(self, is_connected: bool) -> None:
         """Of a replica that shares its budget; one that does not has no such series."""

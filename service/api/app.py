@@ -13,6 +13,7 @@ from service.api.handlers import add_handlers
 from service.api.middleware import Gate
 from service.api.schemas import BudgetBody, Problem
 from service.decode import silence_pillow
+from service.engine.steering import LOOK_EVERY_S
 
 # The engine's present batch ends by then, or never.
 _STOP_S = 5.0
@@ -37,10 +38,12 @@ def create_app(service: Service, version: str) -> FastAPI:
         if service.replicas is not None:
             service.replicas.start()
         settling = asyncio.create_task(_settle_audits(service))
+        steering = asyncio.create_task(_steer(service))
         try:
             yield
         finally:
             settling.cancel()
+            steering.cancel()
             service.admission.drain()
             if service.replicas is not None:
                 await service.replicas.stop()
@@ -74,6 +77,19 @@ async def _settle_audits(service: Service) -> None:
             await asyncio.to_thread(service.audit.settle)
         except Exception:
             service.log.exception("audit failed by a bug")
+
+
+async def _steer(service: Service) -> None:
+    """Look at the load, for ever. A bug in it costs `auto` its controller, and nobody an answer."""
+    while True:
+        await asyncio.sleep(LOOK_EVERY_S)
+        if not service.scheduler.ready:
+            continue
+        try:
+            service.steering.look()
+        except Exception:
+            service.log.exception("the operating point is not changed by load any more")
+            return
 
 
 def _add_schemas(app: FastAPI) -> None:

@@ -23,7 +23,7 @@ from service.api.schemas import (
     problems,
 )
 from service.engine.budget import InForce
-from service.engine.catalogue import BudgetRequest, Resolved
+from service.engine.catalogue import AutoGoal, BudgetRequest, Resolved
 from service.errors import BadJsonError, EmptyBodyError, InvalidParameterError
 
 router = APIRouter(tags=["budget"])
@@ -59,8 +59,8 @@ async def put_budget(
         str | None, Header(description="The revision that is to be replaced, as ETag tells it.")
     ] = None,
 ) -> Response:
-    """By one of `profile`, `thresholds`, `gmacs`, `latency_ms` and `max_risk`. Images that are inside already leave by
-    the old one; no request is lost. What is in force already keeps its revision."""
+    """By one of `profile`, `thresholds`, `gmacs`, `latency_ms`, `max_risk` and `auto`. Images that are inside already
+    leave by the old one; no request is lost. What is in force already keeps its revision."""
     with service.admission.body() as take:
         body = await read_body(request.stream(), request.headers.get("content-length"), _BODY_LIMITS, take)
     asked, expected = read_request(body), read_revision(if_match)
@@ -71,7 +71,7 @@ async def put_budget(
         in_force = await service.replicas.put(asked, by=admin.name, if_revision=expected)
     else:
         in_force = await asyncio.to_thread(service.budget.put, asked, by=admin.name, if_revision=expected)
-    if in_force is not before:
+    if in_force.revision != before.revision:
         service.metrics.budget_revision(in_force.revision)
         service.log.info(
             "budget changed",
@@ -141,6 +141,8 @@ def read_request(body: bytes) -> BudgetRequest:
     given = asked.model_dump(exclude_none=True)
     if asked.thresholds is not None:
         given["thresholds"] = tuple(asked.thresholds)
+    if asked.auto is not None:
+        given["auto"] = AutoGoal(**asked.auto.model_dump())
     return BudgetRequest(**given)
 
 

@@ -171,6 +171,7 @@ def _result(service: Service, order: Order, finished: Finished, answer: Answer) 
     spent, full = model.gmacs(answer.stages_run), model.full_gmacs
     times = answer.times
     service.metrics.answered(taken.number, answer.reason, finished.total_s)
+    service.steering.answered(finished.total_s)
     for phase, seconds in (
         ("decode", finished.decode_s),
         ("queue", times.queue_s),

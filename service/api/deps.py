@@ -17,6 +17,7 @@ from service.engine.audit import Audit
 from service.engine.budget import Budget
 from service.engine.feedback import Feedback
 from service.engine.scheduler import Scheduler
+from service.engine.steering import Steering
 from service.errors import ForbiddenError, NotReadyError, UnauthorizedError
 from service.metrics import Metrics
 from service.settings import Settings
@@ -67,6 +68,7 @@ class Service:
     admission: Admission
     budget: Budget
     replicas: "Replicas | None"
+    steering: Steering
     scheduler: Scheduler
     audit: Audit
     feedback: Feedback

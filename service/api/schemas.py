@@ -145,6 +145,14 @@ class MaxRisk(Strict):
     accuracy_drop: Annotated[float | None, Field(gt=0, lt=1)] = None
 
 
+class Auto(Strict):
+    """99 % of images answered within `p99_ms`, by whatever lies between two profiles."""
+
+    p99_ms: Annotated[float, Field(gt=0, description="From a request's arrival to an image's answer.")]
+    floor: Annotated[str, Field(description="Nothing cheaper than this profile, however high the load.")]
+    ceiling: Annotated[str, Field(description="This profile where the load allows it.")]
+
+
 class BudgetBody(Strict):
     """What `PUT /budget` takes: one form, and with it the dearest profile that requests may ask for, if that is to be
     another than the service's own ceiling."""
@@ -157,6 +165,7 @@ class BudgetBody(Strict):
                 {"gmacs": 0.2},
                 {"latency_ms": 8, "quantile": 0.95},
                 {"max_risk": {"disagreement": 0.01}},
+                {"auto": {"p99_ms": 50, "floor": "fast", "ceiling": "accurate"}},
             ]
         }
     )
@@ -167,6 +176,7 @@ class BudgetBody(Strict):
     latency_ms: Annotated[float | None, Field(gt=0, description="Computation of an image, at most.")] = None
     quantile: Annotated[float | None, Field(gt=0, le=1, description="Of images, for `latency_ms`: 0.95.")] = None
     max_risk: Annotated[MaxRisk | None, Field(description="Certified, for images like those it was proved on.")] = None
+    auto: Annotated[Auto | None, Field(description="Chosen by load, so that a p99 holds.")] = None
     ceiling: str | None = None
 
 
@@ -186,7 +196,10 @@ class Point(Strict):
 
 
 class BudgetResponse(Strict):
-    """`request` can be PUT back as it is; `resolved` is what it means, `in_force` what images leave by now."""
+    """`request` can be PUT back as it is; `resolved` is what it means, `in_force` what images leave by now.
+
+    Under `auto` both are the point that the load allows at present. It changes without a new `revision`: that counts
+    what operators ask for."""
 
     revision: int
     request: dict[str, Any]

@@ -51,6 +51,17 @@ class Admission:
         self._requests = 0
         self._body_bytes = 0
         self._draining = False
+        self._offered = 0
+
+    @property
+    def inside(self) -> int:
+        """Images that hold a permit."""
+        return self._images
+
+    @property
+    def offered(self) -> int:
+        """Images that ever came, refused ones too (of a request that was refused unread, one)."""
+        return self._offered
 
     @property
     def draining(self) -> bool:
@@ -72,6 +83,7 @@ class Admission:
             if self._draining:
                 raise DrainingError("the service is shutting down; try again in a moment", retry_after_s=1)
             if self._images >= self.limits.permits:
+                self._offered += 1
                 raise self._overloaded(1)
             self._requests += 1
         try:
@@ -114,6 +126,7 @@ class Admission:
                 "(DVT_QUEUE_LIMIT, DVT_STATE_BYTES); send fewer at a time"
             )
         with self._lock:
+            self._offered += images
             if self._images + images > self.limits.permits:
                 raise self._overloaded(images)
             self._images += images

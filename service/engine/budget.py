@@ -34,14 +34,16 @@ STARTED, AUDIT = "start", "audit"
 class InForce:
     """The budget of a moment. Revisions count what operators asked for, up from 1, and never go back.
 
-    `ceiling`: a request may ask for what costs no more than it, or than the budget; None where anything goes.
-    `instead` stands in for what the request means, until the next change: nobody asked for it, so it is no revision.
+    `resolved` is what the request means; under `auto` it is chosen by load from `points`, the cheapest first, which
+    else are none. `instead` stands in for it until the next change. Neither is what anybody asked for, so neither is a
+    revision. `ceiling`: a request may ask for what costs no more than it, or than the budget; None where anything goes.
     """
 
     revision: int
     request: BudgetRequest
     resolved: Resolved
     ceiling: Resolved | None
+    points: tuple[Resolved, ...] = ()
     instead: Resolved | None = None
 
     @property
@@ -160,7 +162,8 @@ class Budget:
             was = self.in_force
             resolved, instead = (each and self._without(certificate, each) for each in (was.resolved, was.instead))
             assert resolved is not None
-            self.in_force = replace(was, resolved=resolved, instead=instead)
+            points = tuple(self._without(certificate, each) for each in was.points)
+            self.in_force = replace(was, resolved=resolved, points=points, instead=instead)
             safer = None
             if fall_back and was.point.certificate == certificate and not self._still_promised(certificate):
                 safer = self.catalogue.next_safer(was.point.thresholds)
@@ -169,6 +172,22 @@ class Budget:
                 self.in_force = replace(self.in_force, instead=safer)
             self._note(why, self.stored.fallback if safer is None else safer.profile)
             return safer
+
+    def operate(self, revision: int, point: Resolved) -> bool:
+        """Have images leave by another point from now on; says whether it was done.
+
+        It is not where another revision is in force by now, or is about to be: never waits for a change. That is no
+        new revision: what the operator asked for stays the same.
+        """
+        if not self._lock.acquire(blocking=False):
+            return False
+        try:
+            if self.in_force.revision != revision:
+                return False
+            self.in_force = replace(self.in_force, resolved=point)
+            return True
+        finally:
+            self._lock.release()
 
     def settle(self) -> None:
         """Resolve anew what depends on this device's speed, once that is measured."""
@@ -183,13 +202,14 @@ class Budget:
                 self._log.warning("stored budget is not met on this device", extra={"error": error.detail})
 
     def check_ceiling(self, asked: Resolved) -> None:
-        """A request may ask for what is cheaper than the ceiling or than the budget in force.
+        """A request may ask for what is cheaper than the ceiling or than the budget in force (of `auto` its dearest).
 
         Between measured points the measured mean cost decides. A vector that was never measured is cheaper for sure
         only where no threshold is higher. Raises `AboveCeilingError`.
         """
-        ceiling = self.in_force.ceiling
-        if ceiling is None or any(_not_dearer(asked, bound) for bound in (ceiling, self.in_force.point)):
+        in_force = self.in_force
+        ceiling, bounds = in_force.ceiling, (in_force.point, *in_force.points[-1:])
+        if ceiling is None or any(_not_dearer(asked, bound) for bound in (ceiling, *bounds)):
             return
         raise AboveCeilingError(
             f"that may cost more than the profile {ceiling.profile!r}, the operator's ceiling (DVT_CEILING, or the "
@@ -206,7 +226,8 @@ class Budget:
             if meanwhile is None:
                 raise
             resolved = meanwhile
-        return InForce(revision, request, resolved, ceiling)
+        points = () if request.auto is None else self.catalogue.range_of(request.auto)
+        return InForce(revision, request, resolved, ceiling, points)
 
     def _start(self, stored: Stored | None, first: BudgetRequest) -> None:
         """What was asked before, as this bundle has it; a vector of thresholds belongs to the bundle it was put for."""

@@ -4,8 +4,9 @@ Of everything that was measured the cheapest or the most accurate point that mee
 error names the nearest that could be had.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import accumulate
 
 from models.profiles import RISKS, Certificate, OperatingPoint, Profiles, check_thresholds
@@ -19,7 +20,18 @@ from service.errors import (
 from service.types import Thresholds
 
 DEFAULT_QUANTILE = 0.95
-FORMS = ("profile", "thresholds", "gmacs", "latency_ms", "max_risk")
+AUTO_QUANTILE = 0.99
+FORMS = ("profile", "thresholds", "gmacs", "latency_ms", "max_risk", "auto")
+
+
+@dataclass(frozen=True)
+class AutoGoal:
+    """That 99 % of images are answered within `p99_ms`, by whatever lies between two profiles: `ceiling` where the load
+    allows it, nothing cheaper than `floor`."""
+
+    p99_ms: float
+    floor: str
+    ceiling: str
 
 
 @dataclass(frozen=True)
@@ -27,7 +39,8 @@ class BudgetRequest:
     """What is asked for: exactly one of `FORMS`; `quantile` goes with `latency_ms`, `ceiling` with any.
 
     `gmacs`: a mean an image; `latency_ms`: computation of the `quantile` (0..1) of images; `max_risk`: one risk and
-    what it may be at most; `ceiling`: the dearest profile that requests may ask for.
+    what it may be at most; `auto`: a range to choose from by load; `ceiling`: the dearest profile that requests may ask
+    for.
     """
 
     profile: str | None = None
@@ -36,6 +49,7 @@ class BudgetRequest:
     latency_ms: float | None = None
     quantile: float | None = None
     max_risk: dict[str, float] | None = None
+    auto: AutoGoal | None = None
     ceiling: str | None = None
 
 
@@ -101,8 +115,10 @@ class Catalogue:
             return self._by_gmacs(request.gmacs)
         if request.latency_ms is not None:
             return self._by_latency(request.latency_ms, request.quantile or DEFAULT_QUANTILE)
-        assert request.max_risk is not None
-        return self._by_risk(request.max_risk)
+        if request.max_risk is not None:
+            return self._by_risk(request.max_risk)
+        assert request.auto is not None
+        return self.range_of(request.auto)[-1]
 
     def describe(self, thresholds: Thresholds) -> Resolved:
         """All that is known of a vector."""
@@ -139,6 +155,63 @@ class Catalogue:
         ]
         cheapest = min(safer, key=lambda name: named[name].mean_gmacs, default=None)
         return None if cheapest is None else self._by_profile(cheapest)
+
+    def range_of(self, goal: AutoGoal) -> tuple[Resolved, ...]:
+        """The points to choose from, floor first, ceiling last; each is dearer and more accurate than the one before.
+
+        Raises as `resolve` does: `BudgetNotMetError` too where the floor takes longer even with no load at all.
+        """
+        if not (math.isfinite(goal.p99_ms) and goal.p99_ms > 0):
+            raise InvalidParameterError(f"`auto.p99_ms` is {goal.p99_ms}, it must be a number of milliseconds above 0")
+        floor, ceiling = self._end_of_range(goal.floor), self._end_of_range(goal.ceiling)
+        low, high = floor.measured, ceiling.measured
+        assert low is not None and high is not None, "profiles are measured"
+        if low.mean_gmacs > high.mean_gmacs:
+            raise InvalidParameterError(
+                f"`auto.floor` {goal.floor!r} costs {low.mean_gmacs:.4g} GMACs an image, more than `auto.ceiling` "
+                f"{goal.ceiling!r} with {high.mean_gmacs:.4g}; swap them"
+            )
+        self._check_floor(goal, low)
+        if low.thresholds == high.thresholds:
+            return (ceiling,)
+        between = [
+            self._with_name(point)
+            for point in self._frontier("auto")
+            if low.mean_gmacs < point.mean_gmacs < high.mean_gmacs
+            and low.top1 < point.top1 < high.top1
+            and point.exit_shares is not None
+        ]
+        return (floor, *sorted(between, key=_cost), ceiling)
+
+    def _end_of_range(self, name: str) -> Resolved:
+        end = self._by_profile(name)
+        if end.measured is None or end.measured.exit_shares is None:
+            raise BudgetNotMetError(
+                f"`auto` needs to know at which exits images leave under {name!r}: run `dvt profile` on this bundle"
+            )
+        return end
+
+    def _check_floor(self, goal: AutoGoal, floor: OperatingPoint) -> None:
+        """Of no effect before this device is measured."""
+        seconds = self.stage_seconds()
+        if not seconds:
+            return
+        reached_ms = [1000 * total for total in accumulate(seconds)]
+        needed_ms = _at_quantile(floor.exit_shares or (), reached_ms, AUTO_QUANTILE)
+        if needed_ms > goal.p99_ms:
+            nearest = replace(goal, p99_ms=float(math.ceil(2 * needed_ms)))
+            raise BudgetNotMetError(
+                f"a p99 of {goal.p99_ms:g} ms cannot be held: with no load at all `auto.floor` {goal.floor!r} computes "
+                f"{AUTO_QUANTILE:.0%} of images within {needed_ms:.3g} ms on this device; name a cheaper floor, or "
+                "allow more (twice as much leaves time to wait)",
+                more={"nearest": {"auto": asdict(nearest)}},
+            )
+
+    def _with_name(self, point: OperatingPoint) -> Resolved:
+        """A point of the frontier, by the name of the profile that it is, if any."""
+        named = self.profiles.named if self.profiles is not None else {}
+        name = next((name for name, each in named.items() if each.thresholds == point.thresholds), None)
+        return replace(self.describe(point.thresholds), profile=name, measured=point)
 
     def _by_profile(self, name: str) -> Resolved:
         if self.profiles is None:
@@ -247,6 +320,11 @@ def no_lower(thresholds: Thresholds, than: Thresholds) -> bool:
         threshold is None or (bound is not None and threshold >= bound)
         for threshold, bound in zip(thresholds, than, strict=True)
     )
+
+
+def _cost(resolved: Resolved) -> float:
+    assert resolved.measured is not None
+    return resolved.measured.mean_gmacs
 
 
 def _at_quantile(shares: Iterable[float], reached_ms: Sequence[float], quantile: float) -> float:

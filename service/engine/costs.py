@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 # down (a neighbour on the machine, a throttled clock) slows them all.
 _NEWS = 0.1
 _NEWS_OF_STAGE = 0.25
+# Share of one image in the estimate of how many stay: one either stays or does not, so it takes many to tell.
+_NEWS_OF_STAYING = 0.02
 # A batch that took so many times its estimate met an accident (a swapped page, a paused machine) and counts no more.
 _OUTLIER = 4.0
 # A batch counts as worth its time when images a second are within the first share of the best size's, and as full when
@@ -80,7 +82,7 @@ class StageCosts:
 
     def observe_stay(self, stage: int, images: int, stayed: int) -> None:
         """Of a batch so many went on to the next stage."""
-        share = 1 - (1 - _NEWS) ** images
+        share = 1 - (1 - _NEWS_OF_STAYING) ** images
         self._stay[stage - 1] += share * (stayed / images - self._stay[stage - 1])
 
     def work_s(self, waiting: Sequence[int]) -> float:

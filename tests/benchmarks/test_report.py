@@ -16,10 +16,14 @@ from benchmarks.results import (
     MEMORY_FILE,
     PEERS_FILE,
     AloneDocument,
+    AutoLoadDocument,
+    AutoLoadRun,
+    AutoSimulationDocument,
     CpuDocument,
     MemoryDocument,
     MemoryPoint,
     PeersDocument,
+    SimulatedRun,
     write_results,
 )
 from tests.benchmarks.test_plan import ENVIRONMENT, result, whole_comparison
@@ -109,3 +113,17 @@ def test_a_comparison_that_is_not_complete_compares_nothing(tmp_path: Path) -> N
     assert Kept.read(tmp_path).peers is None
     write_results(whole, tmp_path / PEERS_FILE)
     assert Kept.read(tmp_path).peers == whole
+
+
+def test_a_budget_by_load_is_told_as_it_was_loaded_and_simulated() -> None:
+    load = replace(result(90.0), offered_per_s=97.5, requests=900, errors={"503": 100})
+    runs = (AutoLoadRun("fixed `accurate`", load, 0.25, {"8": 900}),)
+    loaded = AutoLoadDocument(ENVIRONMENT, "dvt_t2t_vit_12", "10 crops", (0.9, 0.1), (0.6, 0.4), 1000.0, 65.0, runs)
+    run = SimulatedRun("step", "auto, 9 points", 1000, 20, 5.0, 40.0, 0.005, 0.2, 0.951, 3, 1)
+    simulated = AutoSimulationDocument(
+        ENVIRONMENT, "ours", "fast", "full", 100.0, ({"1": 0.002},), 2, 8, 256, 190.0, 6.0, 600.0, 0, (run,)
+    )
+    page = render(replace(NOTHING, auto_load=loaded, auto_simulated=(simulated,)), "")
+    assert "shares of 90/10 to 60/40 %" in page
+    assert "| fixed `accurate` | 97.5 | 1,000 | 10.0 % |" in page
+    assert "| step: auto, 9 points | 1,000 | 2.0 % | 5 | 40 | 0.50 % | 0.2000 | 95.10 % | 3 (1) |" in page

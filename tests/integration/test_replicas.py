@@ -8,10 +8,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import pytest
+from fastapi import FastAPI
 from starlette.testclient import TestClient
 
+from service.api.deps import Service
 from service.replicas import KEY
 from tests.service.cascades import ADMIN, client_of, make_service, picture, small_profiles, wait_until
 
@@ -64,6 +67,10 @@ def replica(folder: Path, redis: RedisServer) -> Iterator[TestClient]:
         yield client
 
 
+def service_of(client: TestClient) -> Service:
+    return cast(Service, cast(FastAPI, client.app).state.service)
+
+
 def budget_of(client: TestClient) -> tuple[int, dict[str, object]]:
     budget = client.get("/budget").json()
     return budget["revision"], budget["request"]
@@ -84,6 +91,22 @@ def test_a_change_at_one_replica_is_followed_by_the_others_and_by_who_comes_late
             wait_until(lambda: budget_of(third) == (2, {"profile": "fast"}))
             history = third.get("/budget/history", headers=ADMIN).json()["changes"]
             assert [change["revision"] for change in history] == [2, 1]
+
+
+def test_a_range_is_followed_like_any_budget_and_each_replica_steers_by_its_own_load(
+    tmp_path: Path, redis: RedisServer
+) -> None:
+    auto = {"auto": {"p99_ms": 60_000.0, "floor": "fast", "ceiling": "accurate"}}
+    with replica(tmp_path / "a", redis) as one, replica(tmp_path / "b", redis) as other:
+        assert one.put("/budget", json=auto, headers=ADMIN).json()["revision"] == 2
+        wait_until(lambda: budget_of(other) == (2, auto))
+        service = service_of(other)
+        service.steering._work_s = lambda images: 1000.0
+        wait_until(lambda: other.get("/budget").json()["in_force"]["profile"] == "fast")
+        assert one.get("/budget").json()["in_force"]["profile"] == "accurate"
+        assert budget_of(one) == budget_of(other) == (2, auto)
+        assert one.put("/budget", json={"profile": "full"}, headers={**ADMIN, "If-Match": '"2"'}).status_code == 200
+        wait_until(lambda: budget_of(other) == (3, {"profile": "full"}))
 
 
 def test_replicas_that_change_it_at_once_agree_in_the_end(tmp_path: Path, redis: RedisServer) -> None:

@@ -1,10 +1,12 @@
 """What an operator can ask for, and what it means: the best that was measured within it, or the nearest there is."""
 
+from dataclasses import replace
+
 import pytest
 
 from models.profiles import Claim, Profiles
-from service.engine.catalogue import BudgetRequest, Catalogue
-from service.errors import BudgetNotMetError, InvalidParameterError
+from service.engine.catalogue import AutoGoal, BudgetRequest, Catalogue
+from service.errors import BudgetNotMetError, InvalidParameterError, UnknownProfileError
 from tests.service.cascades import FakeBackend, certified_profiles, small_profiles
 
 STAGE_SECONDS = (0.002, 0.003, 0.005)
@@ -29,6 +31,7 @@ def catalogue(profiles: Profiles | None = None, **options: object) -> Catalogue:
         (BudgetRequest(max_risk={"disagreement": 0.04}), (0.9, 0.8)),
         (BudgetRequest(max_risk={"disagreement": 0.2}), (0.6, 0.5)),
         (BudgetRequest(max_risk={"accuracy_drop": 0.05}), (0.4, 0.4)),
+        (BudgetRequest(auto=AutoGoal(50, "fast", "accurate")), (0.95, 0.9)),
     ],
     ids=str,
 )
@@ -45,6 +48,8 @@ def test_the_best_point_within_what_is_asked_is_taken(
         (BudgetRequest(latency_ms=1.9, quantile=0.5), {"latency_ms": 2.0, "quantile": 0.5}),
         (BudgetRequest(latency_ms=9.9), {"latency_ms": pytest.approx(10.0), "quantile": 0.95}),
         (BudgetRequest(max_risk={"disagreement": 0.005}), {"max_risk": {"disagreement": 0.01}}),
+        # 99 % of images need all three stages, 10 ms; as much again is left to wait.
+        (BudgetRequest(auto=AutoGoal(9, "fast", "full")), {"auto": {"p99_ms": 20, "floor": "fast", "ceiling": "full"}}),
     ],
     ids=str,
 )
@@ -64,6 +69,8 @@ def test_what_cannot_be_met_names_the_nearest_that_can(request_: BudgetRequest, 
         BudgetRequest(max_risk={}),
         BudgetRequest(max_risk={"disagreement": 0.1, "accuracy_drop": 0.1}),
         BudgetRequest(max_risk={"harm": 0.1}),
+        BudgetRequest(profile="fast", auto=AutoGoal(50, "fast", "full")),
+        BudgetRequest(auto=AutoGoal(50, "fast", "full"), quantile=0.5),
     ],
     ids=str,
 )
@@ -111,3 +118,47 @@ def test_a_bundle_that_was_never_profiled_has_no_frontier_to_choose_from(request
     bare = Catalogue(3, None, stage_seconds=lambda: STAGE_SECONDS)
     with pytest.raises(BudgetNotMetError, match="dvt profile"):
         bare.resolve(request_)
+
+
+def test_a_range_holds_the_frontier_from_floor_to_ceiling() -> None:
+    points = catalogue().range_of(AutoGoal(50, "fast", "full"))
+    assert [(point.profile, point.operating_point) for point in points] == [
+        ("fast", 0),
+        ("balanced", 1),
+        ("accurate", 2),
+        ("full", 3),
+    ]
+    assert points[0].certificate is not None, "what is certified of a point is told with it"
+
+
+def test_a_range_may_be_a_single_point() -> None:
+    (point,) = catalogue().range_of(AutoGoal(50, "balanced", "balanced"))
+    assert point.profile == "balanced"
+
+
+def test_a_point_of_the_range_without_exit_shares_is_left_out_and_an_end_without_them_refused() -> None:
+    profiles = small_profiles()
+    unknown = replace(profiles.frontier[1], exit_shares=None)
+    inner = replace(profiles, frontier=(profiles.frontier[0], unknown, *profiles.frontier[2:]))
+    points = catalogue(inner).range_of(AutoGoal(50, "fast", "full"))
+    assert [point.profile for point in points] == ["fast", "accurate", "full"]
+    end = replace(profiles, named={**profiles.named, "fast": replace(profiles.named["fast"], exit_shares=None)})
+    with pytest.raises(BudgetNotMetError, match="run `dvt profile`"):
+        catalogue(end).range_of(AutoGoal(50, "fast", "full"))
+
+
+@pytest.mark.parametrize(
+    ("goal", "error", "says"),
+    [
+        (AutoGoal(50, "full", "fast"), InvalidParameterError, "swap them"),
+        (AutoGoal(0, "fast", "full"), InvalidParameterError, "above 0"),
+        (AutoGoal(float("nan"), "fast", "full"), InvalidParameterError, "above 0"),
+        (AutoGoal(50, "turbo", "full"), UnknownProfileError, "this bundle has fast, balanced"),
+        (AutoGoal(50, "fast", "turbo"), UnknownProfileError, "this bundle has fast, balanced"),
+        (AutoGoal(9, "full", "full"), BudgetNotMetError, "cannot be held"),
+    ],
+    ids=str,
+)
+def test_a_range_that_makes_no_sense_says_why(goal: AutoGoal, error: type[Exception], says: str) -> None:
+    with pytest.raises(error, match=says):
+        catalogue().range_of(goal)
