@@ -159,6 +159,7 @@ class Controller:
 
     def _go_down(self, look: Look) -> None:
         if self.at == 0:
+            self._foreseen = self._late = 0.0  # Of no use here, and no reason to stay when the load has fallen.
             return
         is_unforeseen = self._late > self._bad_luck
         if is_unforeseen or (self._was_up and look.now_s - self._switched_s < HOLD_S):

@@ -125,6 +125,18 @@ def test_answers_from_before_a_switch_do_not_count_against_the_point_after_it(si
     assert site.look().profile != "accurate"
 
 
+def test_images_from_before_a_range_was_asked_for_do_not_excuse_late_answers(site: Site) -> None:
+    for _ in range(5000):
+        site.admission.acquire(1)
+        site.admission.release()
+    site.budget.put(BudgetRequest(auto=AutoGoal(200, "fast", "accurate")), by="me")
+    site.look()
+    site.now_s += 10
+    for _ in range(20):
+        site.steering.answered(5.0)
+    assert site.look().profile != "accurate"
+
+
 def test_refused_images_are_offered_all_the_same(site: Site) -> None:
     site.admission.acquire(8)
     with pytest.raises(OverloadedError):
