@@ -105,8 +105,8 @@ class Settings(BaseModel):
         ),
     ] = False
     feedback_results: Annotated[
-        int, Field(ge=0, description="Latest results that `POST /feedback` takes a label for, 0.3 KB each; 0: none.")
-    ] = 100_000
+        int, Field(ge=0, description="Latest results that `POST /feedback` takes a label for, 0.2 KB each; 0: none.")
+    ] = 10_000
     redis_url: Annotated[
         SecretStr,
         Field(

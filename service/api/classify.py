@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -112,11 +113,12 @@ def read_query(request: Request) -> ClassifyQuery:
 
 
 def owner_of(request: Request) -> str:
-    """Who is charged for a request: the key that it came with, or else its address."""
+    """Who is charged for a request: the key that it came with, or else its address. One string for each, however many
+    results remember it."""
     caller: Caller | None = request.scope.get("dvt.caller")
     if caller is not None:
-        return f"key {caller.name}"
-    return request.client.host if request.client is not None else ""
+        return sys.intern(f"key {caller.name}")
+    return sys.intern(request.client.host) if request.client is not None else ""
 
 
 def read_order(service: Service, query: ClassifyQuery, owner: str, arrived_s: float) -> Order:
