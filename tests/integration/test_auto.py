@@ -110,10 +110,12 @@ def test_the_controller_moves_the_point_without_a_new_revision_and_answers_name_
         assert (other.status_code, other.json()["revision"]) == (200, 3)
 
 
-def test_every_answer_is_told_to_the_controller_with_the_time_it_took(tmp_path: Path) -> None:
+def test_every_answer_is_told_to_the_controller_with_the_time_it_took(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     service = make_service(tmp_path, profiles=small_profiles())
     told: list[float] = []
-    service.steering.answered = told.append  # type: ignore[method-assign, assignment]  # a spy in its place
+    monkeypatch.setattr(service.steering, "answered", told.append)
     with client_of(service) as client:
         answers = [client.post("/classify", content=picture(1)).json() for _ in range(3)]
     totals = [answer["results"][0]["timing_ms"]["total"] for answer in answers]
