@@ -27,12 +27,14 @@ LATE_SHARE = 0.01
 _LEAVE, _DOWN, _UP = LATE_SHARE, LATE_SHARE / 5, LATE_SHARE / 20
 # Of what is foreseen and of what was seen: so many late images are more than bad luck.
 _LATE_IMAGES = 5.0
-# A crowd has come where work of more than this share of the objective waits, and a load as steady as the last seconds'
-# would let so much wait with a smaller chance than that.
+# A crowd has come where work of more than this share of the objective waits, and a load as steady as the last seconds',
+# or as the one that the point was chosen for, would let so much wait with a smaller chance than that.
 _CROWD, _CHANCE = 0.5, 1e-5
 # A switch downwards is to make up for what is late within so long, and has that time to do so, unless by then images
 # are later by this share of the objective.
 _EFFECT_S, _WORSE = 1.0, 0.2
+# Within a minute of a switch down it takes so many times more to make another, of one up a crowd.
+_AGAIN = 5.0
 # Averages of the rate: one that sees a crowd come (after some images, however short a time they took), one that does
 # not see noise.
 _FAST_S, _FAST_IMAGES, _SLOW_S = 0.5, 30, 10.0
@@ -79,6 +81,7 @@ class Controller:
         self._switched_s = -math.inf
         self._was_up = False
         self._late_then_s = 0.0
+        self._chosen_for = math.inf
         self._fast = self._slow = 0.0
         # The highest slow rates of the last minute, each higher than all later ones.
         self._peaks: deque[tuple[float, float]] = deque()
@@ -133,13 +136,14 @@ class Controller:
         point, since_s = look.points[self.at], look.now_s - self._switched_s
         if not self._was_up and since_s < _EFFECT_S:
             return self._late_by_s(look, point) > self._late_then_s + _WORSE * self._objective_s
-        rate, backlog_s = self._counted(self._slow), self._backlog_s(look)
-        if backlog_s > _CROWD * self._objective_s and point.wait_chance(rate, backlog_s) < _CHANCE:
+        backlog_s, steady_rate = self._backlog_s(look), self._counted(min(self._slow, self._chosen_for))
+        if backlog_s > _CROWD * self._objective_s and point.wait_chance(steady_rate, backlog_s) < _CHANCE:
             return True
         if self._was_up and since_s < HOLD_S:
             return False
-        is_too_much = point.late_chance(rate, self._objective_s) > _LEAVE
-        return is_too_much or max(self._late, self._foreseen) > self._bad_luck
+        rate, evidence = self._counted(self._slow), _AGAIN if since_s < HOLD_S else 1.0
+        is_too_much = point.late_chance(rate, self._objective_s) > _LEAVE * evidence
+        return is_too_much or max(self._late, self._foreseen) > self._bad_luck * evidence
 
     def _counted(self, rate_per_s: float) -> float:
         """The rate, with images as hard as the present ones on the share of capacity that is counted on."""
@@ -165,7 +169,8 @@ class Controller:
         if is_unforeseen or (self._was_up and look.now_s - self._switched_s < HOLD_S):
             self._trust = max(_LEAST_TRUST, self._trust * _MISJUDGED)
         is_crowd = self._backlog_s(look) > _CROWD * self._objective_s
-        rate = self._counted(max(self._fast, self._slow) if is_crowd else self._slow)
+        self._chosen_for = max(self._fast, self._slow) if is_crowd else self._slow
+        rate = self._counted(self._chosen_for)
         present_s = look.points[self.at].work_s
         for place in range(self.at - 1, 0, -1):
             point = look.points[place]
@@ -185,6 +190,7 @@ class Controller:
             point = look.points[place]
             bears = point.late_chance(self._counted(peak), self._objective_s) <= _UP
             if bears and self._late_by_s(look, point) <= 0:
+                self._chosen_for = peak
                 self._switch(look, place)
                 return
             if self._slow < _FALLEN * peak:

@@ -106,6 +106,19 @@ def test_when_load_falls_the_ceiling_is_back_a_minute_later() -> None:
     assert HOLD_S <= road.switches[-1][0] - fell_s <= HOLD_S + 40
 
 
+def test_a_load_that_rises_right_after_a_switch_up_is_not_waited_out() -> None:
+    road = Road()
+    road.drive(60, 60.0)
+    while road.controller.at != CEILING:
+        road.drive(STEP_S, 3.0)
+    rose_s = road.now_s
+    for tenths in range(200):
+        road.drive(STEP_S, min(50.0, 3.0 + tenths * 0.5))
+    assert road.controller.at <= 1
+    assert road.switches[-1][0] - rose_s < 20
+    assert road.backlog_s < OBJECTIVE_S
+
+
 def test_overload_at_the_floor_teaches_nothing() -> None:
     road = Road()
     road.drive(60, 200.0, late=20)
