@@ -9,7 +9,7 @@ import struct
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -107,8 +107,13 @@ class DecodedImages:
         return len(self.kept)
 
     def batch(self, indices: IntArray) -> Batch:
-        rows = self.images.index_select(0, torch.from_numpy(indices))
-        return Batch(rows, torch.from_numpy(self.targets[indices]), indices)
+        device = self.images.device
+        rows = self.images.index_select(0, torch.from_numpy(indices).to(device))
+        return Batch(rows, torch.from_numpy(self.targets[indices]).to(device), indices)
+
+    def on(self, device: torch.device) -> "DecodedImages":
+        """The same with the images on `device`, where batches are then cut from them."""
+        return replace(self, images=self.images.to(device))
 
 
 def decode_all(

@@ -178,7 +178,10 @@ def weight_average(model: nn.Module, decay: float) -> AveragedModel:
     """
 
     def average(averages: Tensors, weights: Tensors, updates: Tensor | int) -> None:
-        step = get_ema_multi_avg_fn(ema_decay_at(int(updates), decay))  # type: ignore[no-untyped-call]  # torch's own
+        # The count in `updates` lies on the device: to read it there would wait for every kernel under way.
+        done = int(averaged.n_averaged)
+        step = get_ema_multi_avg_fn(ema_decay_at(done, decay))  # type: ignore[no-untyped-call]  # torch's own
         step(averages, weights, updates)
 
-    return AveragedModel(model, multi_avg_fn=average)
+    averaged = AveragedModel(model, multi_avg_fn=average)
+    return averaged

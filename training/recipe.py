@@ -29,6 +29,7 @@ class Recipe:
     `joint`: an exit's loss also trains the stages before its own, as in the paper; else each stage learns for its own
     exit, and takes what it is handed as it is.
     `precision`: of products; "auto" is bf16 where the device is quicker with it. Weights stay fp32.
+    `evaluate_every`: epochs between two looks at the search split, where one each would take long beside them.
     """
 
     architecture: str
@@ -50,6 +51,7 @@ class Recipe:
     reuse: Reuse = "both"
     joint: bool = True
     precision: Precision = "auto"
+    evaluate_every: int = 1
 
     def config(self, labels: tuple[str, ...]) -> DVTConfig:
         """The cascade to train, for these class names."""

@@ -21,7 +21,7 @@ from models.flops import cumulative_gmacs
 from models.progress import Progress
 from training import splits
 from training.data import DecodedImages, ImageFolder, ImageSource, decode_all, evaluation_orders, open_images
-from training.devices import placed
+from training.devices import placed, spare_bytes
 from training.distributed import World, joined_world
 from training.folders import DataError, ImageList
 from training.inputs import PixelInputs, TrainingInputs, ViewInputs
@@ -130,6 +130,8 @@ def _build_inputs(
             source = open_images(cut.train, at, progress=progress.update)
         search = decode_all(cut.search, config.input)
         _name_unreadable(source, search)
+        if isinstance(source, DecodedImages) and source.images.nbytes <= spare_bytes(device):
+            source = source.on(device)
         pixels = PixelInputs(source, config, recipe.augment, device)
         return pixels, lambda dvt: _pixel_top1(dvt, search, device)
     cache = options.views or files.folder / "views"

@@ -20,7 +20,7 @@ from models.dvt import DVT
 from models.progress import Progress
 from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from training.data import prepared
-from training.devices import gains_by_bf16
+from training.devices import compile_parts, gains_by_bf16
 from training.distributed import World
 from training.inputs import TrainingBatch, TrainingInputs
 from training.losses import CascadeLoss, cascade_loss
@@ -137,6 +137,7 @@ class Trainer:
                 loss = self._update(batch)
                 self._step += 1
                 epoch_done = within == self._steps_per_epoch - 1
+                evaluated = self._step == total or (epoch_done and (epoch + 1) % self._recipe.evaluate_every == 0)
                 if not (epoch_done or self._step % LOG_EVERY_STEPS == 0):
                     continue
                 mean_loss = float(self._world.mean(loss.total.detach()))
@@ -144,14 +145,14 @@ class Trainer:
                     continue
                 now = time.monotonic()
                 rate = (self._step - logged_step) * self._recipe.batch / max(now - logged_at, 1e-9)
-                top1 = tuple(self._evaluate(self.averaged)) if epoch_done else ()
+                top1 = tuple(self._evaluate(self.averaged)) if evaluated else ()
                 rate_at = self._optim.learning_rate * rate_share(self._step - 1, self._optim)
                 self._log.append(LogRow(self._step, epoch + 1, mean_loss, rate_at, rate, top1))
                 if top1:
                     note = "search top-1 " + " / ".join(f"{value:.1%}" for value in top1)
                 seen = self._step * self._recipe.batch
                 progress.update(seen, total * self._recipe.batch, f"epoch {epoch + 1}  loss {mean_loss:.3f}  {note}")
-                if epoch_done or now - saved_at >= CHECKPOINT_EVERY_S:
+                if evaluated or now - saved_at >= CHECKPOINT_EVERY_S:
                     self._save()
                     saved_at = time.monotonic()
                 logged_at, logged_step = time.monotonic(), self._step
@@ -187,7 +188,9 @@ class Trainer:
         if self._world.size > 1:
             cascade = DistributedDataParallel(cascade)
         if self._device.type == "cuda":
-            cascade.compile()
+            compile_parts(self._model)
+            if self._teacher is not None:
+                compile_parts(self._teacher)
         return cascade
 
     def _save(self) -> None:

@@ -65,6 +65,14 @@ def test_the_log_has_a_row_of_every_exit_s_accuracy_an_epoch(images: Path, tmp_p
     assert all(0 <= float(row[f"exit{number}_top1"]) <= 1 for row in rows for number in (1, 2, 3))
 
 
+def test_a_recipe_may_look_at_the_search_split_less_often_but_always_at_the_end(images: Path, tmp_path: Path) -> None:
+    named = load_recipe("cifar10_micro")
+    named = replace(named, recipe=replace(named.recipe, epochs=3, batch=4, evaluate_every=2))
+    train(named, TrainOptions(images, tmp_path / "out", CPU))
+    with (tmp_path / "out.run" / "log.csv").open() as file:
+        assert [row["epoch"] for row in csv.DictReader(file) if row["exit1_top1"]] == ["2", "3"]
+
+
 def test_a_teacher_s_last_exit_is_what_all_exits_learn_from(images: Path, tmp_path: Path) -> None:
     named = load_recipe("cifar10_micro_static")
     named = replace(named, recipe=short(named.recipe))

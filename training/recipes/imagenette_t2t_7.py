@@ -14,7 +14,7 @@ from training.splits import SplitSizes
 
 RECIPE = Recipe(
     architecture="dvt_t2t_vit_7",
-    epochs=200,
+    epochs=250,
     batch=128,
     learning_rate=1e-3,
     warmup_epochs=10.0,
@@ -22,13 +22,14 @@ RECIPE = Recipe(
     ema_decay=0.9995,
     augment=AugmentConfig(
         crop="resized",
-        crop_scale=(0.3, 1.0),
+        crop_scale=(0.2, 1.0),
         operations=2,
         magnitude=7.0,
-        erase_probability=0.1,
+        erase_probability=0.2,
         mix=MixConfig(mixup_alpha=0.2, cutmix_alpha=1.0, probability=0.7),
     ),
     loss=LossConfig(label_smoothing=0.1, distill_from="last", distill_weight=0.3),
     train_px=256,
     held_out=SplitSizes(search=1000, certify=1500),
+    evaluate_every=25,
 )

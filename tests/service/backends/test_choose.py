@@ -15,7 +15,6 @@ from models.bundle import Bundle, read_bundle, write_graphs
 from service.backends import choose
 from service.backends.base import BackendError, Capacity, StageBackend
 from service.backends.choose import Wanted, image_seconds, open_backend, quickest
-from service.backends.cuda import cuda_devices
 from service.backends.eager import EagerBackend
 from service.backends.onnx import OnnxBackend
 from tests.service.backends.kinds import CAPACITY, images
@@ -177,14 +176,3 @@ found = sorted({{"torch", "onnx", "training", "matplotlib", "onnxscript"}} & set
 assert not found, found
 """
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=120)
-
-
-@pytest.mark.gpu
-def test_the_driver_is_asked_for_devices() -> None:
-    assert cuda_devices() == torch.cuda.device_count()
-
-
-@pytest.mark.gpu
-def test_on_a_gpu_auto_measures(bundle: Bundle) -> None:
-    chosen = open_backend(bundle, Wanted("auto", "auto", 1, CAPACITY))
-    assert chosen.why.startswith("measured at full depth: cudagraph")

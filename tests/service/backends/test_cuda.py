@@ -1,0 +1,69 @@
+"""What can only be seen on a CUDA device, beside the conformance suite: `make gpu-test`."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from models.bundle import Bundle, read_bundle
+from models.dvt import load_bundle
+from service.backends.base import Capacity
+from service.backends.choose import Wanted, open_backend
+from service.backends.cuda import cuda_devices
+from tests.service.backends.kinds import BOUNDS, CAPACITY, FLOAT32, HALF, Kind, images
+
+SHIPPED = Path(__file__).parents[3] / "checkpoints" / "imagenette-hybrid"
+
+pytestmark = pytest.mark.gpu
+
+on_torch = pytest.mark.parametrize(
+    "kind",
+    [kind for kind in (*FLOAT32, *HALF) if str(kind.id).startswith(("eager-cuda", "compiled-cuda", "cudagraph-cuda"))],
+)
+
+
+def test_the_driver_is_asked_for_devices() -> None:
+    assert cuda_devices() == torch.cuda.device_count()
+
+
+def test_auto_measures(bundle: Bundle) -> None:
+    chosen = open_backend(bundle, Wanted("auto", "auto", 1, CAPACITY))
+    assert chosen.why.startswith("measured at full depth: cudagraph")
+
+
+@on_torch
+def test_memory_does_not_grow(kind: Kind, bundle: Bundle) -> None:
+    backend = kind.open(bundle, CAPACITY)
+
+    def use(seed: int) -> None:
+        slots = [backend.begin(image) for image in images(1 + seed % CAPACITY.max_batch, seed)]
+        for stage in range(1, backend.stages + 1):
+            backend.run(stage, slots).keep(range(len(slots)))
+        for slot in slots:
+            backend.release(slot)
+
+    for seed in range(2 * CAPACITY.max_batch):
+        use(seed)
+    torch.cuda.synchronize()
+    before_bytes = torch.cuda.memory_allocated()
+    for seed in range(200):
+        use(seed)
+    torch.cuda.synchronize()
+    assert torch.cuda.memory_allocated() == before_bytes
+
+
+@on_torch
+def test_the_shipped_bundle_answers_as_on_the_cpu(kind: Kind) -> None:
+    shipped = read_bundle(SHIPPED)
+    side = shipped.config.input.size_px
+    backend = kind.open(shipped, Capacity(images=8, state_bytes=1 << 26, max_batch=8))
+    pixels = [np.random.default_rng(seed).integers(0, 256, (3, side, side), dtype=np.uint8) for seed in range(8)]
+    with torch.inference_mode():
+        expected = [logits.numpy() for logits in load_bundle(shipped.path)(torch.from_numpy(np.stack(pixels)))]
+    slots = [backend.begin(image) for image in pixels]
+    for stage, reference in enumerate(expected, start=1):
+        output = backend.run(stage, slots)
+        largest = max(1.0, float(np.abs(reference).max()))
+        np.testing.assert_allclose(output.logits, reference, rtol=0, atol=BOUNDS[kind.precision] * largest)
+        output.keep(range(len(slots)))
