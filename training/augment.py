@@ -6,6 +6,7 @@ the generator that is handed in, so that a seed means the same augmentation on e
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -90,7 +91,7 @@ def augment_pixels(images: Tensor, config: AugmentConfig, input_config: InputCon
     for each in range(config.operations):
         _colour_in_place(pixels, choice[:, each], strength[:, each])
     if config.erase_probability > 0:
-        pixels = torch.where(_erased(B, pixels.shape[-1], config, generator).to(pixels.device), fill, pixels)
+        pixels = torch.where(_erased(B, pixels, config, generator), fill, pixels)
     return pixels
 
 
@@ -104,7 +105,9 @@ def to_uint8(pixels: Tensor) -> Tensor:
     return pixels.round().clamp_(0, 255).to(torch.uint8)
 
 
+@lru_cache
 def _channels(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """Kept, since to bring it to a device waits for that."""
     return torch.tensor(values, device=device).view(3, 1, 1)
 
 
@@ -116,7 +119,7 @@ def _sampled(pixels: Tensor, matrices: Floats, fill: Tensor, size_px: int) -> Te
     if len(moving) == len(pixels):
         return geometry.sample(pixels, matrices, fill, size_px)
     if len(moving):
-        rows = torch.from_numpy(moving).to(pixels.device)
+        rows = torch.from_numpy(moving).to(pixels.device, non_blocking=True)
         pixels[rows] = geometry.sample(pixels[rows], matrices[moving], fill, size_px)
     return pixels
 
@@ -164,19 +167,22 @@ def _colour_in_place(pixels: Tensor, choice: NDArray[np.int64], strength: Floats
     for name, operation in _COLOUR.items():
         chosen = np.flatnonzero(choice == OPERATIONS.index(name))
         if len(chosen):
-            rows = torch.from_numpy(chosen).to(pixels.device)
-            strengths = torch.from_numpy(strength[chosen]).to(pixels.device).view(-1, 1, 1, 1)
+            rows = torch.from_numpy(chosen).to(pixels.device, non_blocking=True)
+            strengths = geometry.placed_like(strength[chosen], pixels).view(-1, 1, 1, 1)
             pixels[rows] = operation(pixels[rows], strengths)
 
 
-def _erased(B: int, S: int, config: AugmentConfig, generator: Rng) -> Tensor:
+def _erased(B: int, pixels: Tensor, config: AugmentConfig, generator: Rng) -> Tensor:
     """Where to paint over, bool (B, 1, S, S): rectangles of `erase_area` of the image, 1:3.3 to 3.3:1."""
     area = generator.uniform(*config.erase_area, B)
     aspect = np.exp(generator.uniform(-np.log(3.3), np.log(3.3), B))
     sides = np.minimum(np.stack((np.sqrt(area / aspect), np.sqrt(area * aspect))), 1.0)
     start = generator.random((2, B)) * (1 - sides)
     erased = generator.random(B) < config.erase_probability
+    S = pixels.shape[-1]
     centre = (np.arange(S) + 0.5) / S
     inside: Bools = (centre >= start[..., None]) & (centre < (start + sides)[..., None])
-    mask = inside[0][:, :, None] & inside[1][:, None, :] & erased[:, None, None]
-    return torch.from_numpy(mask).unsqueeze(1)
+    down, across = (
+        torch.from_numpy(side).to(pixels.device, non_blocking=True) for side in (inside[0] & erased[:, None], inside[1])
+    )
+    return down[:, None, :, None] & across[:, None, None, :]

@@ -108,8 +108,10 @@ class DecodedImages:
 
     def batch(self, indices: IntArray) -> Batch:
         device = self.images.device
-        rows = self.images.index_select(0, torch.from_numpy(indices).to(device))
-        return Batch(rows, torch.from_numpy(self.targets[indices]).to(device), indices)
+        rows, targets = (
+            torch.from_numpy(each).to(device, non_blocking=True) for each in (indices, self.targets[indices])
+        )
+        return Batch(self.images.index_select(0, rows), targets, indices)
 
     def on(self, device: torch.device) -> "DecodedImages":
         """The same with the images on `device`, where batches are then cut from them."""

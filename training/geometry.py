@@ -30,7 +30,7 @@ def shift_and_flip(images: Tensor, rows: IntArray, columns: IntArray, flipped: B
     row_of = _reflect(np.arange(S) + rows[:, None], S)
     column_of = _reflect(column + columns[:, None], S)
     places = (row_of[:, :, None] * S + column_of[:, None, :]).reshape(B, 1, S * S)
-    index = torch.from_numpy(places).to(images.device).expand(B, C, S * S)
+    index = torch.from_numpy(places).to(images.device, non_blocking=True).expand(B, C, S * S)
     return images.reshape(B, C, S * S).gather(2, index).view(B, C, S, S)
 
 
@@ -38,6 +38,11 @@ def _reflect(places: IntArray, S: int) -> IntArray:
     """Indices outside 0..S-1 mirrored at the border pixel, which is not repeated."""
     inside: IntArray = S - 1 - np.abs(S - 1 - np.abs(places))
     return inside
+
+
+def placed_like(numbers: Reals, tensor: Tensor) -> Tensor:
+    """Numbers of the CPU where `tensor` is and of its type, without waiting for what the device has to do before."""
+    return torch.from_numpy(numbers).to(tensor, non_blocking=True)
 
 
 def identity(B: int) -> Floats:
@@ -90,7 +95,7 @@ def resized_crops(
 
 def sample(pixels: Tensor, matrices: Floats, fill: Tensor, size_px: int) -> Tensor:
     """Bilinear samples (B, 3, size_px, size_px) of float `pixels` (B, 3, S, S); `fill` (3, 1, 1) outside the image."""
-    theta = torch.from_numpy(matrices).to(pixels.device)
+    theta = placed_like(matrices, pixels)
     grid = F.affine_grid(theta, [len(pixels), pixels.shape[1], size_px, size_px], align_corners=False)
     # Outside is zero for grid_sample: measuring from `fill` makes that the fill.
     return F.grid_sample(pixels - fill, grid, padding_mode="zeros", align_corners=False) + fill

@@ -69,7 +69,8 @@ def cascade_loss(
             loss = (1 - config.distill_weight) * loss + config.distill_weight * distance
         losses.append(loss)
     exits = torch.stack(losses)
-    return CascadeLoss((exits * exits.new_tensor(weights)).sum(), exits.detach())
+    total = torch.stack([weight * loss for weight, loss in zip(weights, losses, strict=True)]).sum()
+    return CascadeLoss(total, exits.detach())
 
 
 def _distance(logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from training.geometry import placed_like
 from training.seeds import Rng
 
 Doubles = NDArray[np.float64]
@@ -53,14 +54,14 @@ class Mix:
 
     def apply(self, maps: Tensor) -> Tensor:
         """Mix float `maps` (B, C, S, S). A cell that the box's border crosses is mixed by the part that is covered."""
-        covered = _cover(self.top, self.bottom, maps.shape[-2])[:, :, None]
-        covered = covered * _cover(self.left, self.right, maps.shape[-1])[:, None, :]
-        given = torch.from_numpy((1 - self.inside)[:, None, None] * covered).unsqueeze(1).to(maps)
+        down = (1 - self.inside)[:, None] * _cover(self.top, self.bottom, maps.shape[-2])
+        across = _cover(self.left, self.right, maps.shape[-1])
+        given = placed_like(down, maps)[:, None, :, None] * placed_like(across, maps)[:, None, None, :]
         return torch.lerp(maps, maps.roll(1, 0), given.expand_as(maps))
 
     def apply_targets(self, targets: Tensor) -> Tensor:
         """Mix soft targets (B, classes)."""
-        kept = torch.from_numpy(self.kept()).unsqueeze(1).to(targets)
+        kept = placed_like(self.kept(), targets).unsqueeze(1)
         return kept * targets + (1 - kept) * targets.roll(1, 0)
 
 

@@ -79,10 +79,6 @@ class Optimizers:
         for part in self.parts:
             part.step()
 
-    def zero_grad(self) -> None:
-        for part in self.parts:
-            part.zero_grad(set_to_none=True)
-
     def state_dict(self) -> dict[str, Any]:
         return {"parts": [part.state_dict() for part in self.parts]}
 
@@ -113,11 +109,6 @@ class _Muon(torch.optim.Muon):
         for weight, matrix in zip(self._weights, self._matrices, strict=True):
             matrix.grad = None if weight.grad is None else _as_matrix(weight.grad, weight)
         super().step()  # type: ignore[no-untyped-call]  # torch's own
-
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        super().zero_grad(set_to_none)
-        for weight in self._weights:
-            weight.grad = None
 
 
 def _as_matrix(values: Tensor, weight: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from training.data import prepared
 from training.devices import compile_parts, gains_by_bf16
 from training.distributed import World
+from training.gradients import Gradients, GraphedGradients
 from training.inputs import TrainingBatch, TrainingInputs
 from training.losses import CascadeLoss, cascade_loss
 from training.optim import (
@@ -103,6 +104,7 @@ class Trainer:
         self._optimizers = build_optimizers(model, self._optim)
         self._average: AveragedModel = weight_average(model, self._optim.ema_decay)
         self._forward = self._build_forward()
+        self._gradients = self._build_gradients()
         self._log = RunLog(files.log, model.config.exits)
         self._order = lru_cache(maxsize=2)(partial(epoch_order, len(inputs), recipe.seed))
         self._step = 0
@@ -164,20 +166,29 @@ class Trainer:
 
     def _update(self, batch: TrainingBatch) -> CascadeLoss:
         self._optimizers.set_rate(rate_share(self._step, self._optim))
-        taught = None
-        if self._teacher is not None:
-            assert isinstance(batch.inputs, Tensor)
-            with torch.inference_mode(), self._autocast():
-                taught = self._teacher(batch.inputs)[-1]
-        with self._autocast():
-            logits = self._forward(batch.inputs)
-        loss = cascade_loss(logits, batch.targets, self._recipe.loss, teacher_logits=taught)
-        self._optimizers.zero_grad()
-        loss.total.backward()  # type: ignore[no-untyped-call]  # torch's own
+        inputs = [batch.inputs] if isinstance(batch.inputs, Tensor) else batch.inputs
+        loss = self._gradients([batch.targets, *inputs])
         clip_gradients(self._model, self._optim.clip_norm)
         self._optimizers.step()
         self._average.update_parameters(self._model)
         return loss
+
+    def _loss(self, tensors: Sequence[Tensor]) -> CascadeLoss:
+        """Of soft targets and what goes in: an image tensor, or a view for each stage."""
+        targets, *inputs = tensors
+        taught = None
+        if self._teacher is not None:
+            with torch.no_grad(), self._autocast():
+                taught = self._teacher(inputs[0])[-1]
+        with self._autocast():
+            logits = self._forward(inputs[0] if self._recipe.views is None else inputs)
+        return cascade_loss(logits, targets, self._recipe.loss, teacher_logits=taught)
+
+    def _build_gradients(self) -> Gradients:
+        parameters = [parameter for parameter in self._model.parameters() if parameter.requires_grad]
+        # Processes that wait for each other within a step cannot be recorded apart.
+        is_graphed = self._device.type == "cuda" and self._world.size == 1
+        return (GraphedGradients if is_graphed else Gradients)(self._loss, parameters)
 
     def _autocast(self) -> torch.autocast:
         enabled = self._recipe.precision == "bf16" or (self._recipe.precision == "auto" and gains_by_bf16(self._device))
