@@ -1,5 +1,6 @@
 """Several processes as `torchrun` starts them: who this one is, and what they tell each other."""
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,4 +47,6 @@ def joined_world(device: torch.device) -> Iterator[World]:
     try:
         yield World(dist.get_rank(), dist.get_world_size())
     finally:
+        # DistributedDataParallel has threads of the group at work: it must be gone before the group is.
+        gc.collect()
         dist.destroy_process_group()

@@ -18,7 +18,7 @@ Loss = Callable[[Sequence[Tensor]], CascadeLoss]
 
 
 class Gradients:
-    """Computes `loss` of what it is given; its gradients are left in the `grad` of `parameters`, in place of old ones."""
+    """Computes `loss` of what it is given, and leaves its gradients alone in the `grad` of `parameters`."""
 
     def __init__(self, loss: Loss, parameters: Sequence[nn.Parameter]) -> None:
         self._loss = loss

@@ -62,7 +62,7 @@ def test_gradients_are_of_the_last_batch_alone_also_when_weights_moved_and_its_s
             torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
         with torch.no_grad():
             for parameter, grad in zip(problem.parameters, problem.found(), strict=True):
-                parameter -= 0.1 * grad
+                parameter.sub_(0.1 * grad)
 
 
 # Dynamo looks at it by itself.
