@@ -203,5 +203,5 @@ def _judged(due_s: float, sent_s: float, done_s: float, response: Response) -> S
     result = results[0] if isinstance(results, list) and results else {}
     if not isinstance(result, dict) or "exit" not in result:
         return Sample(due_s, sent_s, done_s, 200)
-    point = document.get("budget", {}).get("operating_point")
+    point = document.get("budget", {}).get("point")
     return Sample(due_s, sent_s, done_s, 200, result["exit"]["number"], result["compute"]["gmacs"], point=point)

@@ -120,7 +120,7 @@ async def get_frontier(request: Request, service: ServiceDep) -> Response:
     answer = FrontierResponse(
         profiles=[_point(catalogue.resolve(BudgetRequest(profile=name))) for name in named],
         frontier=[
-            _point(replace(catalogue.describe(point.thresholds), operating_point=number, measured=point))
+            _point(replace(catalogue.describe(point.thresholds), number=number, measured=point))
             for number, point in enumerate(frontier)
         ],
     )
@@ -160,6 +160,7 @@ def _response(asked: InForce, in_force: InForce) -> Response:
     """What is asked and what is in force are the same but for a dry run."""
     answer = BudgetResponse(
         revision=in_force.revision,
+        operating_point=in_force.operating_point,
         request=_as_put(asked.request),
         resolved=_point(asked.resolved),
         in_force=_point(in_force.point),
@@ -175,7 +176,7 @@ def _as_put(request: BudgetRequest) -> dict[str, object]:
 def _point(resolved: Resolved) -> Point:
     measured = resolved.measured
     return Point(
-        operating_point=resolved.operating_point,
+        number=resolved.number,
         profile=resolved.profile,
         thresholds=list(resolved.thresholds),
         top1=None if measured is None else measured.top1,

@@ -138,7 +138,18 @@ def read_order(service: Service, query: ClassifyQuery, owner: str, arrived_s: fl
     deadline_s = None if query.deadline_ms is None else arrived_s + query.deadline_ms / 1000
     top_k = min(query.top_k or service.settings.top_k, service.model.config.classes)
     by_budget = not own and query.max_exit is None
-    return Order(rule, resolved, by_budget, in_force.revision, top_k, query.priority, owner, arrived_s, deadline_s)
+    return Order(
+        rule,
+        resolved,
+        by_budget,
+        in_force.revision,
+        in_force.operating_point,
+        top_k,
+        query.priority,
+        owner,
+        arrived_s,
+        deadline_s,
+    )
 
 
 def _asked(service: Service, query: ClassifyQuery, exits: int) -> Resolved:
@@ -244,7 +255,8 @@ def _response(
         model=ModelRef(name=service.model.name, sha256=service.model.weights_sha256),
         budget=BudgetRef(
             revision=order.revision,
-            operating_point=order.resolved.operating_point,
+            operating_point=order.operating_point,
+            point=order.resolved.number,
             profile=order.resolved.profile,
         ),
         results=[

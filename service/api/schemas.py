@@ -122,10 +122,14 @@ class ModelRef(Strict):
 
 
 class BudgetRef(Strict):
-    """What decided: the budget in force, or what the request asked for itself (then the latter two are of that)."""
+    """What decided: the budget in force, or what the request asked for itself (then the latter two are of that).
+
+    `revision` counts what operators have asked for, `operating_point` what load and audits have changed since the
+    start; `point` is a number on the frontier."""
 
     revision: int
-    operating_point: int | None
+    operating_point: int
+    point: int | None
     profile: str | None
 
 
@@ -181,11 +185,11 @@ class BudgetBody(Strict):
 
 
 class Point(Strict):
-    """A threshold vector and, where it was measured, what it does: `operating_point` is its number on the frontier.
+    """A threshold vector and, where it was measured, what it does: `number` is its place on the frontier.
 
     `uncertified` tells why there is no certificate."""
 
-    operating_point: int | None
+    number: int | None
     profile: str | None
     thresholds: list[float | None]
     top1: float | None
@@ -198,10 +202,11 @@ class Point(Strict):
 class BudgetResponse(Strict):
     """`request` can be PUT back as it is; `resolved` is what it means, `in_force` what images leave by now.
 
-    Under `auto` both are the point that the load allows at present. It changes without a new `revision`: that counts
-    what operators ask for."""
+    Under `auto` both are the point that the load allows at present. It changes without a new `revision`, which counts
+    what operators ask for: `operating_point` counts those changes, and where a fallback came into force."""
 
     revision: int
+    operating_point: int
     request: dict[str, Any]
     resolved: Point
     in_force: Point

@@ -27,6 +27,7 @@ class Order:
     resolved: Resolved
     by_budget: bool
     revision: int
+    operating_point: int
     top_k: int
     priority: int
     owner: str

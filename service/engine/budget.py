@@ -36,10 +36,12 @@ class InForce:
 
     `resolved` is what the request means; under `auto` it is chosen by load from `points`, the cheapest first, which
     else are none. `instead` stands in for it until the next change. Neither is what anybody asked for, so neither is a
-    revision. `ceiling`: a request may ask for what costs no more than it, or than the budget; None where anything goes.
+    revision: `operating_point` counts those changes, since the start. `ceiling`: a request may ask for what costs no
+    more than it, or than the budget; None where anything goes.
     """
 
     revision: int
+    operating_point: int
     request: BudgetRequest
     resolved: Resolved
     ceiling: Resolved | None
@@ -81,6 +83,7 @@ class Budget:
         self._log = log
         self._now = now
         self._lock = threading.Lock()
+        self._changes = 0
         self.stored: Stored
         self.in_force: InForce
         # Without profiles nothing is known of leaving early, so nothing leaves early.
@@ -169,7 +172,7 @@ class Budget:
                 safer = self.catalogue.next_safer(was.point.thresholds)
             if safer is not None:
                 why = f"{why}; fell back to the profile {safer.profile!r}"
-                self.in_force = replace(self.in_force, instead=safer)
+                self.in_force = self._operated(replace(self.in_force, instead=safer))
             self._note(why, self.stored.fallback if safer is None else safer.profile)
             return safer
 
@@ -184,7 +187,7 @@ class Budget:
         try:
             if self.in_force.revision != revision:
                 return False
-            self.in_force = replace(self.in_force, resolved=point)
+            self.in_force = self._operated(replace(self.in_force, resolved=point))
             return True
         finally:
             self._lock.release()
@@ -227,7 +230,7 @@ class Budget:
                 raise
             resolved = meanwhile
         points = () if request.auto is None else self.catalogue.range_of(request.auto)
-        return InForce(revision, request, resolved, ceiling, points)
+        return InForce(revision, self._changes, request, resolved, ceiling, points)
 
     def _start(self, stored: Stored | None, first: BudgetRequest) -> None:
         """What was asked before, as this bundle has it; a vector of thresholds belongs to the bundle it was put for."""
@@ -264,10 +267,16 @@ class Budget:
         if stored.fallback is None:
             return started
         try:
-            return replace(started, instead=self.catalogue.resolve(BudgetRequest(profile=stored.fallback)))
+            instead = self.catalogue.resolve(BudgetRequest(profile=stored.fallback))
         except UnknownProfileError as error:
             self._log.warning("stored fallback does not fit", extra={"error": error.detail})
             return started
+        return self._operated(replace(started, instead=instead))
+
+    def _operated(self, changed: InForce) -> InForce:
+        """Another point, that nobody asked for."""
+        self._changes += 1
+        return replace(changed, operating_point=self._changes)
 
     def _without(self, certificate: Certificate, resolved: Resolved) -> Resolved:
         """What is left of a promise."""

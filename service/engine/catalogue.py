@@ -63,7 +63,7 @@ class Resolved:
 
     thresholds: Thresholds
     profile: str | None
-    operating_point: int | None
+    number: int | None
     measured: OperatingPoint | None
     certificate: Certificate | None = None
     uncertified: str | None = None
@@ -226,7 +226,7 @@ class Catalogue:
         return Resolved(
             point.thresholds,
             name,
-            known_of_it.operating_point,
+            known_of_it.number,
             point,
             known_of_it.certificate,
             known_of_it.uncertified,

@@ -105,8 +105,8 @@ class Steering:
             "operating point changed by load",
             extra={
                 "revision": before.revision,
-                "was": before.resolved.operating_point,
-                "now": point.operating_point,
+                "was": before.resolved.number,
+                "now": point.number,
                 "profile": point.profile,
             },
         )

@@ -145,8 +145,8 @@ def test_a_broken_certificate_is_quoted_no_more_and_the_next_safer_profile_stand
     assert "0.05" in budget["resolved"]["uncertified"]
     assert budget["in_force"]["profile"] == "balanced"
     answer = client.post("/classify", content=picture(AGREES)).json()
-    assert before == {"revision": 2, "operating_point": None, "profile": None}
-    assert answer["budget"] == {"revision": 2, "operating_point": 1, "profile": "balanced"}
+    assert before == {"revision": 2, "operating_point": 0, "point": None, "profile": None}
+    assert answer["budget"] == {"revision": 2, "operating_point": 1, "point": 1, "profile": "balanced"}
     assert answer["results"][0]["certificate"] is None
 
     changes = client.get("/budget/history", headers=ADMIN).json()["changes"]

@@ -92,12 +92,12 @@ def test_the_controller_moves_the_point_without_a_new_revision_and_answers_name_
     with client_of(service) as client:
         assert client.put("/budget", json=AUTO, headers=ADMIN).json()["revision"] == 2
         easy = client.post("/classify", content=picture(FAIR)).json()
-        assert easy["budget"] == {"revision": 2, "operating_point": 2, "profile": "accurate"}
+        assert easy["budget"] == {"revision": 2, "operating_point": 0, "point": 2, "profile": "accurate"}
         assert easy["results"][0]["exit"]["number"] == 2
         service.steering._work_s = lambda images: 1000.0  # A backlog that no point could work off in time.
         wait_until(lambda: client.get("/budget").json()["in_force"]["profile"] == "fast")
         degraded = client.post("/classify", content=picture(FAIR)).json()
-        assert degraded["budget"] == {"revision": 2, "operating_point": 0, "profile": "fast"}
+        assert degraded["budget"] == {"revision": 2, "operating_point": 1, "point": 0, "profile": "fast"}
         assert degraded["results"][0]["exit"]["number"] == 1
         budget = client.get("/budget")
         assert (budget.headers["ETag"], budget.json()["request"]) == ('"2"', AUTO)

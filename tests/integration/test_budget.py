@@ -31,7 +31,7 @@ def client(tmp_path: Path) -> Iterator[TestClient]:
 def test_the_budget_says_what_is_asked_what_that_means_and_can_be_put_back(client: TestClient) -> None:
     budget = client.get("/budget").json()
     point = {
-        "operating_point": 1,
+        "number": 1,
         "profile": "balanced",
         "thresholds": [0.8, 0.6],
         "top1": 0.9,
@@ -42,6 +42,7 @@ def test_the_budget_says_what_is_asked_what_that_means_and_can_be_put_back(clien
     }
     assert budget == {
         "revision": 1,
+        "operating_point": 0,
         "request": {"profile": "balanced"},
         "resolved": point,
         "in_force": point,
@@ -117,7 +118,7 @@ def test_a_new_budget_decides_from_the_next_image_on(client: TestClient) -> None
 def test_the_frontier_shows_what_can_be_asked_for(client: TestClient) -> None:
     frontier = client.get("/budget/frontier").json()
     assert [point["profile"] for point in frontier["profiles"]] == ["fast", "balanced", "accurate", "full"]
-    assert [point["operating_point"] for point in frontier["frontier"]] == [0, 1, 2, 3]
+    assert [point["number"] for point in frontier["frontier"]] == [0, 1, 2, 3]
     assert frontier["frontier"][3]["thresholds"] == [None, None]
 
 

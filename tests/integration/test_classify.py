@@ -55,7 +55,7 @@ def test_an_answer_has_every_promised_field(client: TestClient) -> None:
     assert answer == {
         "request_id": "mine-1",
         "model": {"name": "small-bundle", "sha256": WEIGHTS_SHA256},
-        "budget": {"revision": 1, "operating_point": 1, "profile": "balanced"},
+        "budget": {"revision": 1, "operating_point": 0, "point": 1, "profile": "balanced"},
     }
     assert response.headers["X-Request-ID"] == "mine-1"
     assert set(result) == {"id", "predictions", "exit", "compute", "timing_ms", "certificate"}
@@ -165,7 +165,7 @@ def test_top_k_is_cut_at_the_number_of_classes(client: TestClient) -> None:
 def test_a_bundle_without_profiles_serves_the_whole_cascade_and_knows_no_costs(tmp_path: Path) -> None:
     with client_of(make_service(tmp_path, FakeBackend(SCRIPT))) as client:
         answer = client.post("/classify", content=picture(EASY)).json()
-        assert answer["budget"] == {"revision": 1, "operating_point": None, "profile": None}
+        assert answer["budget"] == {"revision": 1, "operating_point": 0, "point": None, "profile": None}
         assert answer["results"][0]["exit"]["reason"] == "final"
         assert answer["results"][0]["compute"] == dict.fromkeys(("gmacs", "full_gmacs", "static_gmacs", "saved"))
         assert (

@@ -160,7 +160,7 @@ def test_the_wealth_that_is_a_proof_breaks_the_certificate_for_good(
 
     in_force = made.budget.in_force
     assert (in_force.revision, in_force.request) == (revision, AT_5)
-    assert (in_force.point.profile, in_force.point.operating_point) == ("balanced", 1)
+    assert (in_force.point.profile, in_force.point.number) == ("balanced", 1)
     assert in_force.resolved.certificate is None
     assert "0.05" in (in_force.resolved.uncertified or "")
     last = made.budget.stored.history[-1]

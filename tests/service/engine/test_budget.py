@@ -39,7 +39,7 @@ def budget_in(
 
 def test_a_profile_resolves_to_its_thresholds_and_its_point_on_the_frontier(tmp_path: Path) -> None:
     resolved = budget_in(tmp_path).in_force.resolved
-    assert (resolved.thresholds, resolved.profile, resolved.operating_point) == ((0.8, 0.6), "balanced", 1)
+    assert (resolved.thresholds, resolved.profile, resolved.number) == ((0.8, 0.6), "balanced", 1)
     assert resolved.measured is not None
     assert resolved.measured.mean_gmacs == 0.3
 
@@ -47,9 +47,9 @@ def test_a_profile_resolves_to_its_thresholds_and_its_point_on_the_frontier(tmp_
 def test_thresholds_of_the_frontier_are_recognised_and_others_are_taken_as_they_are(tmp_path: Path) -> None:
     budget = budget_in(tmp_path)
     known = budget.put(BudgetRequest(thresholds=(0.95, 0.9)), by="me").resolved
-    assert (known.operating_point, known.profile) == (2, None)
+    assert (known.number, known.profile) == (2, None)
     new = budget.put(BudgetRequest(thresholds=(0.123, None)), by="me").resolved
-    assert (new.thresholds, new.operating_point, new.measured) == ((0.123, None), None, None)
+    assert (new.thresholds, new.number, new.measured) == ((0.123, None), None, None)
 
 
 def test_each_change_is_a_revision_that_outlives_a_restart(tmp_path: Path) -> None:

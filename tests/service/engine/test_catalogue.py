@@ -122,7 +122,7 @@ def test_a_bundle_that_was_never_profiled_has_no_frontier_to_choose_from(request
 
 def test_a_range_holds_the_frontier_from_floor_to_ceiling() -> None:
     points = catalogue().range_of(AutoGoal(50, "fast", "full"))
-    assert [(point.profile, point.operating_point) for point in points] == [
+    assert [(point.profile, point.number) for point in points] == [
         ("fast", 0),
         ("balanced", 1),
         ("accurate", 2),
