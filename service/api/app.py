@@ -11,6 +11,7 @@ from service.api.deps import Service
 from service.api.feedback import FeedbackBody
 from service.api.handlers import add_handlers
 from service.api.middleware import Gate
+from service.api.openinference import description, infer, refused
 from service.api.schemas import BudgetBody, Problem
 from service.decode import silence_pillow
 from service.engine.steering import LOOK_EVERY_S
@@ -62,6 +63,8 @@ def create_app(service: Service, version: str) -> FastAPI:
     )
     app.state.service = service
     for router in (classify.router, feedback.router, budget.router, audit.router, ops.router):
+        app.include_router(router)
+    for router in (description.router, infer.router, refused.router):
         app.include_router(router)
     add_handlers(app)
     _add_schemas(app)

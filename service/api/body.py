@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from models.preprocess import Pixels
 from service.decode import image_too_large, looks_like_an_image
 from service.errors import (
     BadBase64Error,
@@ -37,8 +38,8 @@ FORMS = (
     '(curl --data-binary @photo.jpg), or JSON {"images": ["<base64>"]}'
 )
 
-ImageInput = bytes | ServiceError
-"""An image's bytes, or why this one (of several) cannot be had."""
+ImageInput = bytes | Pixels | ServiceError
+"""An image's file, its pixels (3, S, S) at input size, or why this one (of several) cannot be had."""
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ from service.types import Answer, ExitRule, Thresholds
 router = APIRouter(tags=["classify"])
 
 # A body this small is taken apart faster than a thread is woken for it.
-_INLINE_BYTES = 128 * 1024
+INLINE_BYTES = 128 * 1024
 
 _BINARY = {"type": "string", "format": "binary"}
 _BODY: dict[str, Any] = {
@@ -87,18 +87,18 @@ async def classify(request: Request) -> Response:
     order = read_order(service, read_query(request), owner_of(request), request.scope["dvt.arrived_s"])
     check_engine(service)
     with service.admission.request(), service.admission.body() as take:
-        limits = _body_limits(service)
+        limits = body_limits(service)
         body = await read_body(request.stream(), request.headers.get("content-length"), limits, take)
         service.metrics.phase("read", service.clock() - order.arrived_s)
         content_type = request.headers.get("content-type", "")
-        if len(body) <= _INLINE_BYTES:
+        if len(body) <= INLINE_BYTES:
             images = images_of(body, content_type, limits)
         else:
             images = await asyncio.to_thread(images_of, body, content_type, limits)
         del body
         finished = await until_gone(request, finish_all(service, order, images))
     results = [
-        _result(service, order, one, one.outcome) if isinstance(one.outcome, Answer) else one.outcome
+        result_of(service, order, one, one.outcome) if isinstance(one.outcome, Answer) else one.outcome
         for one in finished
     ]
     return _response(service, order, request_id_of(request), results)
@@ -174,12 +174,13 @@ def parse_thresholds(text: str) -> Thresholds:
         ) from error
 
 
-def _body_limits(service: Service) -> BodyLimits:
+def body_limits(service: Service) -> BodyLimits:
     settings = service.settings
     return BodyLimits(settings.max_body_bytes, settings.max_image_bytes, settings.max_images, settings.body_seconds)
 
 
-def _result(service: Service, order: Order, finished: Finished, answer: Answer) -> ImageResult:
+def result_of(service: Service, order: Order, finished: Finished, answer: Answer) -> ImageResult:
+    """What is told of an answer. Counts it, and remembers it for feedback."""
     model, taken = service.model, answer.exit
     spent, full = model.gmacs(answer.stages_run), model.full_gmacs
     times = answer.times

@@ -5,8 +5,10 @@ from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from fastapi import Request
 
+from models.preprocess import Pixels
 from service.api.body import ImageInput
 from service.api.deps import Service
 from service.decode import decode
@@ -37,9 +39,9 @@ class Order:
 
 class Ticket:
     """One image in the making: its job, the future that its outcome arrives in, when it did, and how long decoding
-    took."""
+    took. `data`: its file, or its pixels, of which there is nothing to decode."""
 
-    def __init__(self, service: Service, order: Order, data: bytes) -> None:
+    def __init__(self, service: Service, order: Order, data: bytes | Pixels) -> None:
         self._service = service
         self._data = data
         self._loop = asyncio.get_running_loop()
@@ -82,7 +84,8 @@ class Ticket:
             return
         started_s = service.clock()
         try:
-            pixels = decode(self._data, service.model.config.input, service.limits)
+            data = self._data
+            pixels = data if isinstance(data, np.ndarray) else decode(data, service.model.config.input, service.limits)
         except ServiceError as error:
             self._refuse(error)
             return
