@@ -4,7 +4,7 @@ Deflate is meant as that section has it, in zlib's format.
 """
 
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Literal
 
 from service.errors import BadEncodingError, BodyTooLargeError, UnsupportedEncodingError
@@ -13,7 +13,7 @@ Encoding = Literal["gzip", "deflate"]
 
 # zlib's own numbers for its two formats.
 _WINDOW_BITS: Mapping[str, int] = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
-_STEP_BYTES = 256 * 1024
+_STEP_BYTES = 64 * 1024
 # An answer is small; its sender's time is worth more than a few bytes of it.
 _LEVEL = 1
 
@@ -31,11 +31,9 @@ def expand(body: bytes, content_encoding: str, limit_bytes: int, take: Callable[
             f"Content-Encoding is {content_encoding[:64]!r}; send the body as it is, or by gzip or deflate"
         )
     expander = zlib.decompressobj(_WINDOW_BITS[encoding])
-    expanded, rest = bytearray(), body
+    expanded = bytearray()
     try:
-        while rest and not expander.eof:
-            part = expander.decompress(rest, _STEP_BYTES)
-            rest = expander.unconsumed_tail
+        for part in _parts(expander, body):
             if len(expanded) + len(part) > limit_bytes:
                 raise BodyTooLargeError(
                     f"the body's {len(body)} bytes expand to more than {limit_bytes} (DVT_MAX_BODY_BYTES); "
@@ -48,8 +46,17 @@ def expand(body: bytes, content_encoding: str, limit_bytes: int, take: Callable[
     if not expander.eof:
         raise BadEncodingError(f"the body ends within its {encoding} data; was it cut off?")
     if expander.unused_data:
-        raise BadEncodingError(f"{len(expander.unused_data)} bytes follow the end of the body's {encoding} data")
+        raise BadEncodingError(f"more follows the end of the body's {encoding} data")
     return bytes(expanded)
+
+
+def _parts(expander: "zlib._Decompress", body: bytes) -> Iterator[bytes]:
+    """In steps, so that nothing is ever expanded far beyond what was asked for."""
+    for start in range(0, len(body), _STEP_BYTES):
+        rest = body[start : start + _STEP_BYTES]
+        while rest:
+            yield expander.decompress(rest, _STEP_BYTES)
+            rest = expander.unconsumed_tail
 
 
 def wanted(accept_encoding: str) -> Encoding | None:

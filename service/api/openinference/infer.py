@@ -128,7 +128,7 @@ def _about(order: Order, request_id: str) -> dict[str, Any]:
 
 
 def _response(body: Body, accept_encoding: str) -> Response:
-    headers = {"Vary": "Accept-Encoding"}
+    headers = {}
     if body.json_bytes is not None:
         headers[HEADER_LENGTH] = str(body.json_bytes)
     encoding = wanted(accept_encoding)

@@ -3,6 +3,7 @@
 import gzip
 import zlib
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,6 +38,12 @@ def test_a_bomb_is_refused_before_it_is_unpacked(encoding: str) -> None:
     assert sum(taken) <= PLENTY
 
 
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+def test_a_body_of_many_steps_comes_out_whole(encoding: Encoding) -> None:
+    body = np.random.default_rng(3).bytes(300_000) + bytes(500_000)
+    assert expand(made(body, encoding), encoding, PLENTY, take_all) == body
+
+
 def test_what_expands_is_accounted_for_and_may_be_refused() -> None:
     taken: list[int] = []
     body = bytes(700_000)
@@ -55,7 +62,7 @@ def test_a_damaged_body_is_named(encoding: str) -> None:
     whole = made(b"a body" * 100, encoding)
     for body, says in (
         (whole[:-3], "cut off"),
-        (whole + b"more", "4 bytes follow"),
+        (whole + b"more", "more follows"),
         (b"no such data", "cannot be expanded"),
         (whole[:-8] + bytes(8), "cannot be expanded"),
     ):
