@@ -24,7 +24,8 @@ _SETTLE_EVERY_S = 1.0
 _DESCRIPTION = """Image classification that spends on each image as little computation as it needs.
 
 An image leaves the cascade at the first exit that is confident enough; the **budget** says what is enough.
-Every error is a problem document (RFC 9457) with a stable `code`."""
+Every error is a problem document (RFC 9457) with a stable `code`; under `/v2`, the Open Inference Protocol, it is
+that protocol's `{"error": "..."}`."""
 
 
 def create_app(service: Service, version: str) -> FastAPI:

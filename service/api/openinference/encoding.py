@@ -4,7 +4,7 @@ Deflate is meant as that section has it, in zlib's format.
 """
 
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 from service.errors import BadEncodingError, BodyTooLargeError, UnsupportedEncodingError
@@ -13,6 +13,7 @@ Encoding = Literal["gzip", "deflate"]
 
 # zlib's own numbers for its two formats.
 _WINDOW_BITS: Mapping[str, int] = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
+# Of what goes in and of what comes out, so that nothing is expanded far beyond what is allowed.
 _STEP_BYTES = 64 * 1024
 # An answer is small; its sender's time is worth more than a few bytes of it.
 _LEVEL = 1
@@ -33,30 +34,31 @@ def expand(body: bytes, content_encoding: str, limit_bytes: int, take: Callable[
     expander = zlib.decompressobj(_WINDOW_BITS[encoding])
     expanded = bytearray()
     try:
-        for part in _parts(expander, body):
-            if len(expanded) + len(part) > limit_bytes:
-                raise BodyTooLargeError(
-                    f"the body's {len(body)} bytes expand to more than {limit_bytes} (DVT_MAX_BODY_BYTES); "
-                    "send fewer or smaller images at a time"
-                )
-            take(len(part))
-            expanded += part
+        for start in range(0, len(body), _STEP_BYTES):
+            rest = body[start : start + _STEP_BYTES]
+            if expander.eof:
+                raise _more_follows(encoding)
+            while rest and not expander.eof:
+                part = expander.decompress(rest, _STEP_BYTES)
+                rest = expander.unconsumed_tail
+                if len(expanded) + len(part) > limit_bytes:
+                    raise BodyTooLargeError(
+                        f"the body's {len(body)} bytes expand to more than {limit_bytes} (DVT_MAX_BODY_BYTES); "
+                        "send fewer or smaller images at a time"
+                    )
+                take(len(part))
+                expanded += part
     except zlib.error as error:
         raise BadEncodingError(f"the body cannot be expanded by {encoding}: {error}") from error
     if not expander.eof:
         raise BadEncodingError(f"the body ends within its {encoding} data; was it cut off?")
     if expander.unused_data:
-        raise BadEncodingError(f"more follows the end of the body's {encoding} data")
+        raise _more_follows(encoding)
     return bytes(expanded)
 
 
-def _parts(expander: "zlib._Decompress", body: bytes) -> Iterator[bytes]:
-    """In steps, so that nothing is ever expanded far beyond what was asked for."""
-    for start in range(0, len(body), _STEP_BYTES):
-        rest = body[start : start + _STEP_BYTES]
-        while rest:
-            yield expander.decompress(rest, _STEP_BYTES)
-            rest = expander.unconsumed_tail
+def _more_follows(encoding: str) -> BadEncodingError:
+    return BadEncodingError(f"more follows the end of the body's {encoding} data")
 
 
 def wanted(accept_encoding: str) -> Encoding | None:
