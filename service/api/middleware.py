@@ -23,8 +23,6 @@ SECURITY_HEADERS = {
 }
 
 _OPEN_PATHS = ("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready")
-# Routes whose requests count as inference.
-_INFERENCE = ("/classify", "/v2/models/{model}/infer", "/v2/models/{model}/versions/{version}/infer")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -81,7 +79,7 @@ class Gate:
             )
             seconds = service.clock() - started_s
             service.metrics.request(method, route, status)
-            if route in _INFERENCE and method == "POST":
+            if method == "POST" and (route.startswith("/classify") or route.endswith("/infer")):
                 service.metrics.inference(seconds, is_success=status == 200)
             quiet = route.startswith(("/health", "/v2/health")) or route == "/metrics"
             service.log.log(

@@ -48,7 +48,10 @@ def client(service: Service) -> Iterator[TestClient]:
 
 
 def test_it_answers_what_classify_answers(client: TestClient) -> None:
-    theirs = client.post(INFER, json={"id": "mine", **files(EASY, MEDIUM, HARD)}).json()
+    response = client.post(INFER, json={"id": "mine", **files(EASY, MEDIUM, HARD)})
+    assert response.headers["Content-Type"] == "application/json"
+    assert "Inference-Header-Content-Length" not in response.headers
+    theirs = response.json()
     uploads = [("image", picture(kind)) for kind in (EASY, MEDIUM, HARD)]
     ours = client.post("/classify?top_k=4", files=uploads).json()
     assert (theirs["model_name"], theirs["model_version"], theirs["id"]) == ("small-bundle", "1", "mine")

@@ -69,6 +69,9 @@ def test_a_damaged_body_is_named(encoding: str) -> None:
     for body, says in (
         (whole[:-3], "cut off"),
         (whole + b"more", "more follows"),
+        (of_one_step(encoding) + b"more", "more follows"),
+        (whole[:-8] + bytes(8), "cannot be expanded"),
+        (b"no such data", "cannot be expanded"),
     ):
         with pytest.raises(BadEncodingError, match=says):
             expand(body, encoding, PLENTY, take_all)
