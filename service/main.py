@@ -1,7 +1,6 @@
 """Puts a service together: a bundle, a backend that computes it, and everything that a request meets on its way."""
 
 import logging
-import math
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +12,7 @@ from prometheus_client import disable_created_metrics
 from models.bundle import Bundle, read_bundle
 from service.api.deps import Model, Service
 from service.api.keys import open_keys
+from service.api.readings import show_readings
 from service.backends.base import Capacity, StageBackend
 from service.backends.choose import Wanted, open_backend
 from service.cpus import available_cpus
@@ -81,7 +81,6 @@ def build_service(loaded: Loaded, opened: Opened, log: logging.Logger) -> Servic
     metrics = Metrics(bundle.name, bundle.weights_sha256, exits)
     backend = opened.backend
     log.info("backend", extra={"backend": backend.name, "lanes": backend.lanes, "why": opened.why})
-    metrics.state(backend.slots, backend.slot_bytes, lambda: backend.slots_in_use)
     clock = time.monotonic
     scheduler = Scheduler(
         backend,
@@ -115,7 +114,6 @@ def build_service(loaded: Loaded, opened: Opened, log: logging.Logger) -> Servic
     if settings.audit_share and not places:
         log.warning("there is memory for one image, so none is audited (DVT_STATE_BYTES, DVT_AUDIT_SHARE)")
     lottery = Lottery(settings.audit_share, places, lambda: metrics.audited("skipped"))
-    metrics.point(lambda: _mean_gmacs(budget))
     admission = Admission(
         AdmissionLimits(
             min(settings.queue_limit, backend.slots - places),
@@ -126,7 +124,7 @@ def build_service(loaded: Loaded, opened: Opened, log: logging.Logger) -> Servic
         scheduler.work_s,
         metrics.held,
     )
-    return Service(
+    service = Service(
         settings=settings,
         model=Model(
             bundle.name,
@@ -141,7 +139,7 @@ def build_service(loaded: Loaded, opened: Opened, log: logging.Logger) -> Servic
         limits=ImageLimits(settings.max_image_bytes, settings.max_image_px),
         admission=admission,
         budget=budget,
-        replicas=_open_replicas(loaded, budget, metrics, log),
+        replicas=_open_replicas(loaded, budget, log),
         steering=Steering(
             budget,
             admission,
@@ -160,18 +158,15 @@ def build_service(loaded: Loaded, opened: Opened, log: logging.Logger) -> Servic
         clock=clock,
         log=log,
     )
+    show_readings(service, backend)
+    return service
 
 
 def _audit_places(settings: Settings) -> int:
     return audit_places(settings.queue_limit) if settings.audit_share else 0
 
 
-def _mean_gmacs(budget: Budget) -> float:
-    measured = budget.in_force.point.measured
-    return math.nan if measured is None else measured.mean_gmacs
-
-
-def _open_replicas(loaded: Loaded, budget: Budget, metrics: Metrics, log: logging.Logger) -> "Replicas | None":
+def _open_replicas(loaded: Loaded, budget: Budget, log: logging.Logger) -> "Replicas | None":
     """None without DVT_REDIS_URL. Raises `SettingsError` for one that makes no sense."""
     file = loaded.secret_files.get("redis_url")
     url = file.read_text().strip() if file is not None else loaded.settings.redis_url.get_secret_value()
@@ -180,7 +175,7 @@ def _open_replicas(loaded: Loaded, budget: Budget, metrics: Metrics, log: loggin
     from service.replicas import Replicas
 
     try:
-        return Replicas(url, budget, metrics, log)
+        return Replicas(url, budget, log)
     except ValueError as error:
         raise SettingsError(f"DVT_REDIS_URL makes no sense: {error}") from error
 

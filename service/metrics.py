@@ -1,20 +1,19 @@
-"""What the service counts, in a registry of its own; `GET /metrics` shows it. Base units, bounded labels."""
+"""What the service counts, in a registry of its own; `GET /metrics` shows it. What there is: `service/series.py`."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector, Summary
+from prometheus_client import CollectorRegistry, Histogram, PlatformCollector, ProcessCollector, Summary
 from prometheus_client.exposition import generate_latest
 
+from service import series
 from service.errors import kinds
 from service.types import ExitReason
 
-# An image takes from a few milliseconds (first exit, idle) to seconds (last exit, full queue).
-_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-_BATCH = (1, 2, 4, 8, 16, 32, 64, 128)
-
-PHASES = ("read", "decode", "queue", "compute", "total")
+Reading = Callable[[], float | None]
+"""What a gauge shows now; None where that is not known."""
 
 
 @dataclass(frozen=True)
@@ -32,112 +31,64 @@ class Metrics:
     """All metrics of one service. `exits` is K; exits and stages are labelled from 1."""
 
     def __init__(self, model: str, weights_sha256: str, exits: int) -> None:
-        self.registry = CollectorRegistry()
-        ProcessCollector(registry=self.registry)
-        PlatformCollector(registry=self.registry)
-        registry = self.registry
-        self._requests = Counter(
-            "dvt_http_requests", "Requests answered.", ("method", "route", "status"), registry=registry
-        )
-        self._inference = Summary(
-            "dvt_inference_request_seconds",
-            "Requests to classify images, from arrival to answer.",
-            ("outcome",),
-            registry=registry,
-        )
-        self._last_inference = Gauge(
-            "dvt_last_inference_timestamp_seconds",
-            "When the last of them was answered, else 0.",
-            registry=registry,
-        )
-        self._refusals = Counter("dvt_refusals", "Requests and images refused or failed.", ("code",), registry=registry)
-        self._exits = Counter("dvt_exits", "Images answered at an exit.", ("exit", "reason"), registry=registry)
-        self._latency = Histogram(
-            "dvt_exit_latency_seconds",
-            "From a request's arrival to an image's answer.",
-            ("exit",),
-            registry=registry,
-            buckets=_SECONDS,
-        )
-        self._phase = Histogram(
-            "dvt_phase_seconds", "Time of an image in each phase.", ("phase",), registry=registry, buckets=_SECONDS
-        )
-        self._stage = Histogram(
-            "dvt_stage_seconds", "Computation of one batch.", ("stage",), registry=registry, buckets=_SECONDS
-        )
-        self._batch = Histogram(
-            "dvt_batch_images", "Images of one batch.", ("stage",), registry=registry, buckets=_BATCH
-        )
+        registry = self.registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        self._requests = series.REQUESTS.make(registry)
+        self._inference = series.INFERENCE.make(registry)
+        self._last_inference = series.LAST_INFERENCE.make(registry)
+        self._refusals = series.REFUSALS.make(registry)
+        self._exits = series.EXITS.make(registry)
+        self._phase = series.PHASE.make(registry)
         self._batches: dict[int, Tally] = {}
-        self._failures = Counter(
-            "dvt_batch_failures", "Batches that failed and were split.", ("stage",), registry=registry
-        )
-        self._dropped = Counter("dvt_dropped", "Images dropped before a stage: answered or left.", registry=registry)
-        self._spent = Counter(
-            "dvt_gmacs_spent", "Multiply-accumulates computed for answers, in 1e9.", registry=registry
-        )
-        self._saved = Counter("dvt_gmacs_saved", "The same, not computed thanks to early exits.", registry=registry)
-        self._in_flight = Gauge("dvt_in_flight_images", "Images inside the service.", registry=registry)
-        self._queued = Gauge("dvt_queued_images", "Images waiting for a stage.", ("stage",), registry=registry)
-        self._state = Gauge("dvt_state_reserved_bytes", "Memory reserved for state between stages.", registry=registry)
-        self._slots = Gauge("dvt_state_slots", "Slots for state, one an image.", registry=registry)
-        self._slots_used = Gauge("dvt_state_slots_used", "Slots that hold an image.", registry=registry)
-        self._slots_bytes = Gauge("dvt_state_used_bytes", "The same, in bytes at their peak.", registry=registry)
-        self._revision = Gauge("dvt_budget_revision", "Revision of the budget in force.", registry=registry)
-        self._audits = Counter(
-            "dvt_audits", "Images drawn to go on to the last exit, by what was found.", ("found",), registry=registry
-        )
-        self._audits_pending = Gauge("dvt_audits_pending_images", "Drawn, not at the last exit yet.", registry=registry)
-        self._broken = Gauge(
-            "dvt_certificate_broken", "1 once the audit has found more harm.", ("risk", "epsilon"), registry=registry
-        )
-        self._wealth = Gauge(
-            "dvt_certificate_wealth_ratio",
-            "Of the bets against a certificate; at 1/alpha it is broken.",
-            ("risk", "epsilon"),
-            registry=registry,
-        )
-        self._feedback = Counter(
-            "dvt_feedback",
-            "Labels that came for answers, by the exit of the answer.",
-            ("exit", "correct"),
-            registry=registry,
-        )
-        self._point = Gauge(
-            "dvt_budget_gmacs",
-            "Multiply-accumulates of a mean image at the point in force, in 1e9; NaN where never measured.",
-            registry=registry,
-        )
-        self._auto = Counter(
-            "dvt_auto_switches", "Changes of the operating point by load.", ("direction",), registry=registry
-        )
-        self._ready = Gauge("dvt_ready", "1 while the service takes work.", registry=registry)
-        self._replicas: Gauge | None = None
-        info = Gauge("dvt_model_info", "1, for the model that is served.", ("model", "sha256"), registry=registry)
-        info.labels(model, weights_sha256).set(1)
+        self._failures = series.FAILURES.make(registry)
+        self._dropped = series.DROPPED.make(registry)
+        self._spent = series.SPENT.make(registry)
+        self._saved = series.SAVED.make(registry)
+        self._in_flight = series.IN_FLIGHT.make(registry)
+        self._state = series.STATE_RESERVED.make(registry)
+        self._audits = series.AUDITS.make(registry)
+        self._broken = series.BROKEN.make(registry)
+        self._wealth = series.WEALTH.make(registry)
+        self._feedback = series.FEEDBACK.make(registry)
+        self._auto = series.AUTO.make(registry)
+        series.MODEL.make(registry).labels(model, weights_sha256).set(1)
         # Series exist from the start: a rate over a series that just appeared misses its first events. And what every
         # image or batch counts is looked up once.
         numbers = [str(number) for number in range(1, exits + 1)]
-        self._by_stage = [(self._batch.labels(number), self._stage.labels(number)) for number in numbers]
-        self._queued_by_stage = [self._queued.labels(number) for number in numbers]
-        self._latency_by_exit = [self._latency.labels(number) for number in numbers]
-        self._by_phase = {phase: self._phase.labels(phase) for phase in PHASES}
+        batch, stage = series.BATCH.make(registry), series.STAGE.make(registry)
+        self._by_stage = [(batch.labels(number), stage.labels(number)) for number in numbers]
+        self._image_by_stage = list(map(series.STAGE_IMAGE.make(registry).labels, numbers))
+        self._queued_by_stage = list(map(series.QUEUED.make(registry).labels, numbers))
+        latency, confidence = series.LATENCY.make(registry), series.CONFIDENCE.make(registry)
+        self._by_exit = [(latency.labels(number), confidence.labels(number)) for number in numbers]
+        self._by_phase = {phase: self._phase.labels(phase) for phase in series.PHASES}
         for number in numbers:
             self._exits.labels(number, "confident")
             self._failures.labels(number)
             for correct in ("true", "false"):
                 self._feedback.labels(number, correct)
-        for found in ("agreed", "disagreed", "left_out", "skipped"):
+        for found in series.FOUND:
             self._audits.labels(found)
-        for direction in ("down", "up"):
+        for direction in series.DIRECTIONS:
             self._auto.labels(direction)
-        for outcome in ("success", "fail"):
+        for outcome in series.OUTCOMES:
             self._inference.labels(outcome)
         for kind in kinds():
             self._refusals.labels(kind.code)
 
     def render(self) -> bytes:
         return generate_latest(self.registry)
+
+    def ask(self, gauge: series.GaugeOf, read: Reading) -> None:
+        """Have `read` called for that gauge whenever the metrics are read; None becomes NaN."""
+        gauge.make(self.registry).set_function(_or_nan(read))
+
+    def ask_each(self, gauge: series.GaugeOf, reads: Mapping[str, Reading]) -> None:
+        """The same for a gauge of one label, by its values."""
+        made = gauge.make(self.registry)
+        for value, read in reads.items():
+            made.labels(value).set_function(_or_nan(read))
 
     def request(self, method: str, route: str, status: int) -> None:
         self._requests.labels(method, route, str(status)).inc()
@@ -150,9 +101,11 @@ class Metrics:
     def refusal(self, code: str) -> None:
         self._refusals.labels(code).inc()
 
-    def answered(self, exit_number: int, reason: ExitReason, latency_s: float) -> None:
+    def answered(self, exit_number: int, reason: ExitReason, latency_s: float, confidence: float) -> None:
         self._exits.labels(str(exit_number), reason).inc()
-        self._latency_by_exit[exit_number - 1].observe(latency_s)
+        latencies, confidences = self._by_exit[exit_number - 1]
+        latencies.observe(latency_s)
+        confidences.observe(confidence)
 
     def gmacs(self, spent: float, full: float) -> None:
         self._spent.inc(spent)
@@ -166,6 +119,10 @@ class Metrics:
         sizes.observe(images)
         times.observe(seconds)
         self._batches[images] = self._batches.get(images, Tally()).plus(seconds)
+
+    def image_at(self, stage: int, seconds: float) -> None:
+        """An image was computed there, so long after it had come to it."""
+        self._image_by_stage[stage - 1].observe(seconds)
 
     def batch_failed(self, stage: int) -> None:
         self._failures.labels(str(stage)).inc()
@@ -182,21 +139,8 @@ class Metrics:
         self._in_flight.set(images)
         self._state.set(reserved_bytes)
 
-    def state(self, slots: int, slot_bytes: int, in_use: Callable[[], int]) -> None:
-        """`in_use` is asked whenever the metrics are read."""
-        self._slots.set(slots)
-        self._slots_used.set_function(in_use)
-        self._slots_bytes.set_function(lambda: in_use() * slot_bytes)
-
-    def budget_revision(self, revision: int) -> None:
-        self._revision.set(revision)
-
     def audited(self, found: str) -> None:
         self._audits.labels(found).inc()
-
-    def audits_pending(self, pending: Callable[[], int]) -> None:
-        """`pending` is asked whenever the metrics are read."""
-        self._audits_pending.set_function(pending)
 
     def certificate(self, risk: str, epsilon: float, wealth: float, *, is_broken: bool) -> None:
         """What the audit says of it."""
@@ -206,23 +150,8 @@ class Metrics:
     def feedback(self, exit_number: int, *, is_correct: bool) -> None:
         self._feedback.labels(str(exit_number), str(is_correct).lower()).inc()
 
-    def point(self, mean_gmacs: Callable[[], float]) -> None:
-        """`mean_gmacs` of the point in force is asked whenever the metrics are read."""
-        self._point.set_function(mean_gmacs)
-
     def auto_switched(self, direction: Literal["down", "up"]) -> None:
         self._auto.labels(direction).inc()
-
-    def replicas_connected(self, is_connected: bool) -> None:
-        """Of a replica that shares its budget; one that does not has no such series."""
-        if self._replicas is None:
-            self._replicas = Gauge(
-                "dvt_replicas_connected", "1 while the budget of all replicas is followed.", registry=self.registry
-            )
-        self._replicas.set(is_connected)
-
-    def ready(self, is_ready: bool) -> None:
-        self._ready.set(is_ready)
 
     # What was counted, to be told in another form than Prometheus's.
 
@@ -243,6 +172,14 @@ class Metrics:
     def images(self, phase: str) -> Tally:
         """Answered images, and their time in one of `PHASES`."""
         return _tally(self._phase, {"phase": phase})
+
+
+def _or_nan(read: Reading) -> Callable[[], float]:
+    def value() -> float:
+        found = read()
+        return math.nan if found is None else found
+
+    return value
 
 
 def _tally(metric: Histogram | Summary, labels: dict[str, str]) -> Tally:

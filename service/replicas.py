@@ -15,7 +15,6 @@ from service.engine.budget import Budget, InForce
 from service.engine.budget_file import Stored
 from service.engine.catalogue import BudgetRequest
 from service.errors import ReplicasUnreachableError
-from service.metrics import Metrics
 
 KEY = CHANNEL = "dvt:budget"
 
@@ -30,13 +29,17 @@ _TRIES = 10
 class Replicas:
     """This replica among those that share `url`. Raises `ValueError` for a URL that makes no sense."""
 
-    def __init__(self, url: str, budget: Budget, metrics: Metrics, log: logging.Logger) -> None:
+    def __init__(self, url: str, budget: Budget, log: logging.Logger) -> None:
         self._redis = Redis.from_url(url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S)
         self._budget = budget
-        self._metrics = metrics
         self._log = log
         self._is_connected: bool | None = None
         self._following: asyncio.Task[None] | None = None
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether it follows the budget of all just now."""
+        return self._is_connected is True
 
     async def put(self, request: BudgetRequest, *, by: str, if_revision: int | None = None) -> InForce:
         """As `Budget.put`, for all replicas. Raises `ReplicasUnreachableError` too."""
@@ -112,11 +115,9 @@ class Replicas:
 
     async def _adopt(self, stored: Stored | None) -> None:
         if stored is not None and await asyncio.to_thread(self._budget.adopt, stored):
-            self._metrics.budget_revision(stored.revision)
             self._log.info("budget of all replicas followed", extra={"revision": stored.revision})
 
     def _note(self, *, connected: bool, why: str = "") -> None:
-        self._metrics.replicas_connected(connected)
         if connected == self._is_connected:
             return
         self._is_connected = connected

@@ -35,8 +35,6 @@ def create_app(service: Service, version: str) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         silence_pillow()
         service.scheduler.start()
-        service.metrics.ready(service.is_ready)
-        service.metrics.budget_revision(service.budget.in_force.revision)
         if service.replicas is not None:
             service.replicas.start()
         settling = asyncio.create_task(_settle_audits(service))

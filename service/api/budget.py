@@ -72,7 +72,6 @@ async def put_budget(
     else:
         in_force = await asyncio.to_thread(service.budget.put, asked, by=admin.name, if_revision=expected)
     if in_force.revision != before.revision:
-        service.metrics.budget_revision(in_force.revision)
         service.log.info(
             "budget changed",
             extra={"revision": in_force.revision, "by": admin.name, "request": _as_put(asked)},

@@ -184,7 +184,7 @@ def result_of(service: Service, order: Order, finished: Finished, answer: Answer
     model, taken = service.model, answer.exit
     spent, full = model.gmacs(answer.stages_run), model.full_gmacs
     times = answer.times
-    service.metrics.answered(taken.number, answer.reason, finished.total_s)
+    service.metrics.answered(taken.number, answer.reason, finished.total_s, taken.confidence)
     service.steering.answered(finished.total_s)
     for phase, seconds in (
         ("decode", finished.decode_s),

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.api.deps import Service
 from service.api.handlers import REQUEST_ID, respond
 from service.errors import HostNotAllowedError, InternalError, ServiceError, UnauthorizedError
+from service.series import METHODS, OTHER_METHOD, UNMATCHED
 
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
@@ -73,10 +74,8 @@ class Gate:
             detail = f"a bug in the service; its log has the cause under request_id {request_id}"
             await respond(service, InternalError(detail), scope)(scope, receive, finish)
         finally:
-            route = getattr(scope.get("route"), "path", "unmatched")
-            method = (
-                scope["method"] if scope["method"] in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS") else "other"
-            )
+            route = getattr(scope.get("route"), "path", UNMATCHED)
+            method = scope["method"] if scope["method"] in METHODS else OTHER_METHOD
             seconds = service.clock() - started_s
             service.metrics.request(method, route, status)
             if method == "POST" and (route.startswith("/classify") or route.endswith("/infer")):

@@ -60,7 +60,6 @@ async def live(service: ServiceDep) -> Health:
 @router.get("/health/ready", response_model=Health, responses=problems(503), summary="Does it take work?")
 async def ready(service: ServiceDep) -> Health:
     """503 while starting (`detail` names what is still warming up), when draining, and when the engine has stopped."""
-    service.metrics.ready(service.is_ready)
     if service.admission.draining:
         raise DrainingError("the service is shutting down")
     check_engine(service)
@@ -70,7 +69,6 @@ async def ready(service: ServiceDep) -> Health:
 @router.get("/metrics", response_class=Response, summary="Metrics for Prometheus")
 async def metrics(service: ServiceDep) -> Response:
     """In Prometheus's text format. Open to all with `DVT_METRICS_PUBLIC`."""
-    service.metrics.ready(service.is_ready)
     return Response(service.metrics.render(), media_type=CONTENT_TYPE_LATEST)
 
 

@@ -59,7 +59,6 @@ class Audit:
         self._now = now
         self._settling = threading.Lock()
         self._can_write = True
-        metrics.audits_pending(lambda: lottery.pending)
         self._show()
 
     @property
