@@ -240,6 +240,16 @@ def _ms(seconds: float) -> float:
     return round(seconds * 1000, 3)
 
 
+def budget_ref(order: Order) -> BudgetRef:
+    """What decided about the images of a request."""
+    return BudgetRef(
+        revision=order.revision,
+        operating_point=order.operating_point,
+        point=order.resolved.number,
+        profile=order.resolved.profile,
+    )
+
+
 def _response(
     service: Service, order: Order, request_id: str, results: Sequence[ImageResult | ServiceError]
 ) -> Response:
@@ -254,12 +264,7 @@ def _response(
     body = ClassifyResponse(
         request_id=request_id,
         model=ModelRef(name=service.model.name, sha256=service.model.weights_sha256),
-        budget=BudgetRef(
-            revision=order.revision,
-            operating_point=order.operating_point,
-            point=order.resolved.number,
-            profile=order.resolved.profile,
-        ),
+        budget=budget_ref(order),
         results=[
             ImageError(error=problem_of(service, result, request_id)) if isinstance(result, ServiceError) else result
             for result in results

@@ -98,6 +98,7 @@ CASES = (
     Case("deep json", 400, ("not JSON",), b'{"inputs":' + b"[" * 900),
     Case("far deeper json", 400, ("lists and objects",), b'{"inputs":' + b"[" * 9000),
     Case("a list of lists", 400, ("lists and objects",), b"[" + b"[]," * 6000 + b"[]]"),
+    Case("endless numbers", 400, ("commas, far more",), sent({"inputs": [{**PIXELS, "data": [0] * 3000}]})),
     Case("a list", 400, ("JSON object",), b"[]"),
     Case("null", 400, ("JSON object",), b"null"),
     Case("no inputs", 400, ("no `inputs`",), b"{}"),

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from service.api.body import BodyLimits, ImageInput, read_body
-from service.api.classify import INLINE_BYTES, body_limits, owner_of, read_order, result_of
+from service.api.classify import INLINE_BYTES, body_limits, budget_ref, owner_of, read_order, result_of
 from service.api.deps import Service, check_engine, service_of
 from service.api.handlers import request_id_of
 from service.api.openinference.encoding import compress, expand, wanted
@@ -18,7 +18,7 @@ from service.api.openinference.images import images_of
 from service.api.openinference.model import outputs_of
 from service.api.openinference.parameters import read_parameters
 from service.api.openinference.paths import TAG, of_model
-from service.api.openinference.request import HEADER_LENGTH, AskedOutput, flag, parse_request
+from service.api.openinference.request import HEADER_LENGTH, AskedOutput, JsonLimits, flag, parse_request
 from service.api.openinference.response import Answered, Body, choose_outputs, tensors_of, write_body
 from service.api.openinference.schemas import ERRORS, INFER_BODY, InferResponse
 from service.api.schemas import ClassifyQuery
@@ -81,7 +81,7 @@ def read_inference(
     limits = body_limits(service)
     model, size_px = service.model, service.model.config.input.size_px
     expanded = expand(body, headers.get("content-encoding", ""), limits.body_bytes, take)
-    request = parse_request(expanded, headers.get(HEADER_LENGTH.lower()), _lists_of(limits, size_px))
+    request = parse_request(expanded, headers.get(HEADER_LENGTH.lower()), _json_limits(limits, size_px))
     if request.model_name not in (None, model.name):
         raise BadTensorError(f"model_name is not {model.name!r}, which is what this path is of")
     all_binary = flag(request.parameters, "binary_data_output") or False
@@ -93,9 +93,9 @@ def read_inference(
     )
 
 
-def _lists_of(limits: BodyLimits, size_px: int) -> int:
-    """In JSON, of the largest request: images of 3 channels of S rows."""
-    return limits.images * (1 + 3 * (1 + size_px))
+def _json_limits(limits: BodyLimits, size_px: int) -> JsonLimits:
+    """Of the largest request: images of 3 channels of S rows of S values."""
+    return JsonLimits(limits.images * (1 + 3 * (1 + size_px)), limits.images * 3 * size_px**2)
 
 
 def _answers(service: Service, order: Order, finished: list[Finished]) -> list[Answered]:
@@ -118,12 +118,7 @@ def _naming(number: int, error: ServiceError) -> ServiceError:
 
 def _about(order: Order, request_id: str) -> dict[str, Any]:
     """What decided, as in the answer of `/classify`. The protocol knows no null."""
-    about = {
-        "request_id": request_id,
-        "revision": order.revision,
-        "operating_point": order.resolved.operating_point,
-        "profile": order.resolved.profile,
-    }
+    about = {"request_id": request_id, **budget_ref(order).model_dump()}
     return {name: value for name, value in about.items() if value is not None}
 
 

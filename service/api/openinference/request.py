@@ -18,8 +18,17 @@ _EXAMPLE = (
 _MOST_INPUTS = _MOST_OUTPUTS = 16
 _MOST_AXES = 8
 _LONGEST_ID = 256
-# More lists and objects than any request needs beside its data.
-_CONTAINERS = 1000
+# More of either than any request needs beside its tensors' data.
+_BESIDE = 1000
+
+
+@dataclass(frozen=True)
+class JsonLimits:
+    """Lists and values that the data of tensors may need in JSON. Parsing takes many times their bytes in memory, and
+    lets no other thread run meanwhile."""
+
+    lists: int
+    values: int
 
 
 @dataclass(frozen=True)
@@ -52,10 +61,8 @@ class InferRequest:
     outputs: tuple[AskedOutput, ...]
 
 
-def parse_request(body: bytes, header_length: str | None, most_lists: int) -> InferRequest:
+def parse_request(body: bytes, header_length: str | None, limits: JsonLimits) -> InferRequest:
     """`header_length`: of the header, how many bytes of the (expanded) body are JSON; None for all of it.
-
-    `most_lists`: of the JSON, that its tensors' data may need; each takes twenty times its brackets in memory.
 
     Raises `EmptyBodyError`, `BadJsonError`, `BadTensorError` or `InvalidParameterError`.
     """
@@ -63,9 +70,7 @@ def parse_request(body: bytes, header_length: str | None, most_lists: int) -> In
         raise EmptyBodyError(f"the body has 0 bytes; {_EXAMPLE}")
     size = _header_size(header_length, len(body))
     text = body[:size]
-    lists = text.count(b"[") + text.count(b"{")
-    if lists > most_lists + _CONTAINERS:
-        raise BadJsonError(f"the JSON has {lists} lists and objects, far more than its tensors can need; {_EXAMPLE}")
+    _check_json(text, limits)
     document = parse_json(text)
     top = _object(document, "the request", ("id", "model_name", "model_version", "parameters", "inputs", "outputs"))
     request_id, model_name = (_text(top, key, "the request") for key in ("id", "model_name"))
@@ -92,6 +97,14 @@ def _header_size(header_length: str | None, body_bytes: int) -> int:
             f"which has {body_bytes} bytes (before any compression)"
         )
     return int(header_length)
+
+
+def _check_json(text: bytes, limits: JsonLimits) -> None:
+    lists, values = text.count(b"[") + text.count(b"{"), text.count(b",")
+    if lists > limits.lists + _BESIDE:
+        raise BadJsonError(f"the JSON has {lists} lists and objects, far more than its tensors can need; {_EXAMPLE}")
+    if values > limits.values + _BESIDE:
+        raise BadJsonError(f"the JSON has {values} commas, far more than its tensors can need; {_EXAMPLE}")
 
 
 def _inputs(values: Sequence[object], binary: memoryview) -> tuple[InputTensor, ...]:

@@ -138,7 +138,7 @@ class InferOutput(_Answer):
 
 
 class InferResponse(_Answer):
-    """`parameters` tell the id of the request in the log, and what decided: revision of the budget, point, profile."""
+    """`parameters` tell the id of the request in the log, and what decided, as `budget` of `POST /classify` does."""
 
     model_name: str
     model_version: str
