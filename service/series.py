@@ -111,7 +111,9 @@ FEEDBACK = CounterOf(
 
 STAGE = HistogramOf("dvt_stage_seconds", "Computation of one batch.", ("stage",))
 STAGE_IMAGE = HistogramOf(
-    "dvt_stage_image_seconds", "An image at a stage: its wait for it, and the computation of its batch.", ("stage",)
+    "dvt_stage_image_seconds",
+    "An image at a stage: its wait for it, and the computation of its batch; audits are not counted.",
+    ("stage",),
 )
 BATCH = HistogramOf("dvt_batch_images", "Images of one batch.", ("stage",), buckets=_IMAGES)
 FAILURES = CounterOf("dvt_batch_failures_total", "Batches that failed and were split.", ("stage",))

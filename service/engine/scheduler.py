@@ -261,10 +261,10 @@ class Scheduler:
             self.costs.observe(stage, len(jobs), ended_s - started_s)
             for row, (job, word) in enumerate(zip(jobs, words, strict=True)):
                 waited_s = max(0.0, started_s - job.queued_since_s)
-                self._metrics.image_at(stage, waited_s + ended_s - started_s)
                 job.times = JobTimes(job.times.queue_s + waited_s, (*job.times.stages_s, ended_s - started_s))
                 job.stages_run = stage
                 if not job.is_background:
+                    self._metrics.image_at(stage, waited_s + ended_s - started_s)
                     self._guard.charge(job.owner, stage, (ended_s - started_s) / len(jobs))
                 heir = self._heir(job, word)
                 if heir is not None:

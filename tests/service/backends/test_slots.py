@@ -16,7 +16,6 @@ from service.backends.arena import Arena
 from service.backends.base import BackendError, Capacity, Slot, SlotPool
 from service.backends.layout import StateLayout, state_layout
 from service.backends.torch_arena import TorchArena
-from service.metrics import Metrics
 from tests.service.tiny_bundles import tiny_config
 
 LAYOUT = state_layout(tiny_config())
@@ -139,13 +138,3 @@ def test_a_slot_holds_what_was_written_into_it_last(
     for name, array in read.items():
         assert array.flags.c_contiguous
         np.testing.assert_array_equal(array, np.stack([held[slot][1][name] for slot in order]))
-
-
-def test_operators_see_the_slots_and_their_bytes() -> None:
-    metrics = Metrics("small", "0", 3)
-    used = [3]
-    metrics.state(10, 200, lambda: used[0])
-    lines = metrics.render().splitlines()
-    assert {b"dvt_state_slots 10.0", b"dvt_state_slots_used 3.0", b"dvt_state_used_bytes 600.0"} <= set(lines)
-    used[0] = 0
-    assert b"dvt_state_used_bytes 0.0" in metrics.render().splitlines()
