@@ -177,6 +177,8 @@ WEALTH = GaugeOf(
     ("risk", "epsilon"),
 )
 
+WEALTH_LIMIT = GaugeOf("dvt_certificate_wealth_limit_ratio", "1/alpha.")
+
 SECTIONS: dict[str, tuple[Declared, ...]] = {
     "Requests": (REQUESTS, INFERENCE, LAST_INFERENCE, REFUSALS),
     "Answers": (EXITS, LATENCY, CONFIDENCE, PHASE, SPENT, SAVED, FEEDBACK),
@@ -187,7 +189,7 @@ SECTIONS: dict[str, tuple[Declared, ...]] = {
     "State between stages": (STATE_RESERVED, STATE_LIMIT, SLOTS, SLOTS_USED, STATE_USED),
     "Budget": (REVISION, OPERATING_POINT, POINT, PROFILE, GMACS, TOP1, SHARE, FALLBACK, AUTO, CONNECTED),
     "Model": (FRONTIER_GMACS, FRONTIER_TOP1, EXIT_GMACS, STATIC_GMACS, MODEL),
-    "Audit": (AUDITS, AUDITS_PENDING, AUDIT_SHARE, BROKEN, WEALTH),
+    "Audit": (AUDITS, AUDITS_PENDING, AUDIT_SHARE, BROKEN, WEALTH, WEALTH_LIMIT),
 }
 
 

@@ -6,6 +6,7 @@ from models.profiles import OperatingPoint
 from service import series
 from service.api.deps import Service
 from service.backends.base import StageBackend
+from service.engine.evidence import ALPHA
 from service.metrics import Metrics, Reading
 
 
@@ -16,6 +17,7 @@ def show_readings(service: Service, backend: StageBackend) -> None:
     _show_model(service)
     ask = service.metrics.ask
     ask(series.AUDIT_SHARE, lambda: service.settings.audit_share)
+    ask(series.WEALTH_LIMIT, lambda: 1 / ALPHA)
     ask(series.AUDITS_PENDING, lambda: service.audit.pending)
     replicas = service.replicas
     if replicas is not None:
