@@ -64,7 +64,7 @@ class Metrics:
         self._by_exit = [(latency.labels(number), confidence.labels(number)) for number in numbers]
         self._by_phase = {phase: self._phase.labels(phase) for phase in series.PHASES}
         for number in numbers:
-            self._exits.labels(number, "confident")
+            self._exits.labels(number, "final" if number == numbers[-1] else "confident")
             self._failures.labels(number)
             for correct in ("true", "false"):
                 self._feedback.labels(number, correct)
@@ -93,9 +93,10 @@ class Metrics:
     def request(self, method: str, route: str, status: int) -> None:
         self._requests.labels(method, route, str(status)).inc()
 
-    def inference(self, seconds: float, *, is_success: bool) -> None:
+    def inference(self, seconds: float, status: int) -> None:
         """A request to classify images was answered."""
-        self._inference.labels("success" if is_success else "fail").observe(seconds)
+        outcome: series.Outcome = "success" if status == 200 else "failed" if status >= 500 else "rejected"
+        self._inference.labels(outcome).observe(seconds)
         self._last_inference.set_to_current_time()
 
     def refusal(self, code: str) -> None:
@@ -167,7 +168,9 @@ class Metrics:
 
     def requests(self, *, is_success: bool) -> Tally:
         """Requests to classify images."""
-        return _tally(self._inference, {"outcome": "success" if is_success else "fail"})
+        outcomes = [outcome for outcome in series.OUTCOMES if (outcome == "success") == is_success]
+        tallies = [_tally(self._inference, {"outcome": outcome}) for outcome in outcomes]
+        return Tally(sum(tally.count for tally in tallies), sum(tally.seconds for tally in tallies))
 
     def images(self, phase: str) -> Tally:
         """Answered images, and their time in one of `PHASES`."""

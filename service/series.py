@@ -7,6 +7,7 @@ Base units, as Prometheus has it. Every label takes its values from a set that i
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary
 
@@ -16,12 +17,14 @@ _IMAGES = (1, 2, 4, 8, 16, 32, 64, 128)
 # Finer towards 1, where the thresholds lie.
 _CONFIDENCE = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99, 0.999, 1.0)
 
+Outcome = Literal["success", "rejected", "failed"]
+
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS")
 OTHER_METHOD = "other"
 UNMATCHED = "unmatched"
 UNNAMED = "none"
 PHASES = ("read", "decode", "queue", "compute", "total")
-OUTCOMES = ("success", "fail")
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 FOUND = ("agreed", "disagreed", "left_out", "skipped")
 DIRECTIONS = ("down", "up")
 
@@ -29,7 +32,7 @@ LABELS = {
     "method": f"{', '.join(f'`{method}`' for method in METHODS)}, or `{OTHER_METHOD}`",
     "route": f"a path as the interface has it, `/docs` say, or `{UNMATCHED}`",
     "status": "the HTTP statuses that the service answers with; `0` where nobody was there to be answered",
-    "outcome": "`success` for status 200, else `fail`",
+    "outcome": "`success` for status 200, `failed` from 500 on, else `rejected`: the fault of whoever asked",
     "code": "the codes of [Errors](errors.md)",
     "exit": "1 to the number of exits",
     "stage": "1 to the number of stages",

@@ -4,8 +4,7 @@ from scripts.dashboards.dashboard import EXIT, INSTANCE, JOB, Dashboard
 from scripts.dashboards.panels import GREEN, ORANGE, RED, Query, Row, frontier, heat, lines, stat
 from scripts.dashboards.queries import buckets, quantile, rate, share_of_all
 
-INFERENCE = 'method="POST", route=~"/classify.*|/v2/.+/infer"'
-FAILING = f'{INFERENCE}, status=~"5.."'
+INFERENCE, FAILURE = "dvt_inference_request_seconds_count", 'outcome="failed"'
 
 READY = stat(
     "Ready",
@@ -24,8 +23,7 @@ P99 = stat(
 FAILED = stat(
     "Failed",
     "Share of requests to classify that were answered with a status of 500 or more: refused for overload, too.",
-    f"({rate('dvt_http_requests_total', where=FAILING)} or vector(0)) / "
-    f"{rate('dvt_http_requests_total', where=INFERENCE)}",
+    f"{rate(INFERENCE, where=FAILURE)} / {rate(INFERENCE)}",
     "percentunit",
     decimals=2,
     steps={0.005: ORANGE, 0.05: RED},

@@ -79,7 +79,7 @@ class Gate:
             seconds = service.clock() - started_s
             service.metrics.request(method, route, status)
             if method == "POST" and (route.startswith("/classify") or route.endswith("/infer")):
-                service.metrics.inference(seconds, is_success=status == 200)
+                service.metrics.inference(seconds, status)
             quiet = route.startswith(("/health", "/v2/health")) or route == "/metrics"
             service.log.log(
                 10 if quiet else 20,
