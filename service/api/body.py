@@ -107,7 +107,7 @@ def _from_json(body: bytes, limits: BodyLimits) -> tuple[ImageInput, ...]:
     if not images:
         raise MissingImageError("`images` is empty; send at least one image")
     _check_count(len(images), limits)
-    return tuple(_from_base64(number, text, limits) for number, text in enumerate(images))
+    return tuple(from_base64(f"images[{number}]", text, limits) for number, text in enumerate(images))
 
 
 def parse_json(body: bytes) -> object:
@@ -119,9 +119,10 @@ def parse_json(body: bytes) -> object:
         raise BadJsonError(f"the body is not JSON: {reason}") from error
 
 
-def _from_base64(number: int, text: object, limits: BodyLimits) -> ImageInput:
+def from_base64(where: str, text: object, limits: BodyLimits) -> ImageInput:
+    """An image of a JSON body; `where` in it names it."""
     if not isinstance(text, str):
-        return BadBase64Error(f"images[{number}] is no string; send each image as base64")
+        return BadBase64Error(f"{where} is no string; send each image as base64")
     text = "".join(text.split())  # Line feeds, as the command base64 writes them.
     if len(text) // 4 * 3 - 2 > limits.image_bytes:
         return image_too_large(len(text) // 4 * 3, limits.image_bytes)
@@ -129,7 +130,7 @@ def _from_base64(number: int, text: object, limits: BodyLimits) -> ImageInput:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
         return BadBase64Error(
-            f"images[{number}] is not base64 ({error}); encode the file by RFC 4648, section 4, without a prefix"
+            f"{where} is not base64 ({error}); encode the file by RFC 4648, section 4, without a prefix"
         )
 
 

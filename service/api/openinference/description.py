@@ -121,7 +121,7 @@ async def statistics(service: ServiceDep) -> StatisticsResponse:
                 name=service.model.name,
                 version=VERSION,
                 last_inference=round(metrics.last_inference_s * 1000),
-                inference_count=metrics.images("total").count,
+                inference_count=metrics.images("compute").count,
                 execution_count=sum(tally.count for tally in batches.values()),
                 inference_stats=InferenceStatistics(
                     success=_duration(metrics.requests(is_success=True)),

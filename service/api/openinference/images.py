@@ -3,8 +3,6 @@
 Shapes: n images, S side of the input in px.
 """
 
-import base64
-import binascii
 import math
 import struct
 from collections.abc import Sequence
@@ -15,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.preprocess import Pixels
-from service.api.body import BodyLimits, ImageInput
+from service.api.body import BodyLimits, ImageInput, from_base64
 from service.api.openinference.model import IMAGE, PIXELS
 from service.api.openinference.request import InputTensor
 from service.decode import image_too_large
-from service.errors import BadBase64Error, BadTensorError, MissingImageError, TooManyImagesError
+from service.errors import BadTensorError, MissingImageError, TooManyImagesError
 
 # Levels of an 8-bit pixel, the brightest of which is 1.0 as FP32.
 _BRIGHTEST = 255
@@ -53,7 +51,7 @@ def _files(tensor: InputTensor, limits: BodyLimits) -> tuple[ImageInput, ...]:
     texts = _flat(tensor.data, tensor.shape)
     if len(texts) != images:
         raise _wrong_count(tensor, len(texts), images)
-    return tuple(_from_base64(number, text, limits) for number, text in enumerate(texts))
+    return tuple(from_base64(f"data[{number}]", text, limits) for number, text in enumerate(texts))
 
 
 def _elements(data: memoryview, images: int) -> list[memoryview]:
@@ -80,20 +78,6 @@ def _elements(data: memoryview, images: int) -> list[memoryview]:
 
 def _checked(file: memoryview, limits: BodyLimits) -> ImageInput:
     return bytes(file) if len(file) <= limits.image_bytes else image_too_large(len(file), limits.image_bytes)
-
-
-def _from_base64(number: int, text: object, limits: BodyLimits) -> ImageInput:
-    if not isinstance(text, str):
-        return BadBase64Error(f"`data` has a {type(text).__name__} for image {number}; send each image as base64")
-    if len(text) // 4 * 3 - 2 > limits.image_bytes:
-        return image_too_large(len(text) // 4 * 3, limits.image_bytes)
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        return BadBase64Error(
-            f"`data` is not base64 for image {number} ({error}); JSON cannot hold the bytes of a file: encode them by "
-            "RFC 4648, section 4, or send binary data"
-        )
 
 
 def _pixels(tensor: InputTensor, size_px: int) -> tuple[Pixels, ...]:
