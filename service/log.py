@@ -1,10 +1,15 @@
-"""Logs to standard error: plain lines for people, JSON lines for machines. Never image bytes, keys or result ids."""
+"""Logs to standard error: plain lines for people, JSON lines for machines. Never image bytes, keys or result ids.
+
+Every line that is about a request has its `request_id`.
+"""
 
 import json
 import logging
 import sys
 import time
 from typing import Literal, TextIO
+
+from service.in_hand import IN_HAND
 
 LOGGER = "dvt"
 
@@ -41,7 +46,10 @@ class PlainFormatter(logging.Formatter):
 
 
 def _extras(record: logging.LogRecord) -> dict[str, object]:
-    return {key: value for key, value in vars(record).items() if key not in _STANDARD}
+    """What the event carries, and whose work it was."""
+    extras = {key: value for key, value in vars(record).items() if key not in _STANDARD}
+    in_hand = IN_HAND.get()
+    return extras if in_hand is None else {"request_id": in_hand.request_id, **extras}
 
 
 def configure(form: Literal["auto", "plain", "json"], level: str, stream: TextIO | None = None) -> None:

@@ -181,6 +181,17 @@ class Settings(BaseModel):
         float, Field(gt=0, le=3600, description="After SIGTERM, longest wait for answers; below Docker's 10 s.")
     ] = 8.0
     top_k: Annotated[int, Field(ge=1, description="Predictions of an answer when the request does not say.")] = 5
+    access_log: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="Share of requests that is logged; those that fail (500 or more) or are slow always are.",
+        ),
+    ] = 0.1
+    slow_seconds: Annotated[
+        float, Field(ge=0, le=3600, description="A request that takes longer than this is logged as slow.")
+    ] = 1.0
     log_format: Annotated[
         Literal["auto", "plain", "json"], Field(description="`auto`: plain on a terminal, JSON elsewhere.")
     ] = "auto"

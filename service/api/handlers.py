@@ -21,6 +21,7 @@ from service.errors import (
     NotFoundError,
     ServiceError,
 )
+from service.in_hand import IN_HAND
 
 REQUEST_ID = "dvt.request_id"
 
@@ -32,6 +33,9 @@ def request_id_of(request: Request) -> str:
 def problem_of(service: Service, error: ServiceError, request_id: str) -> Problem:
     """The problem document of an error; counts it."""
     service.metrics.refusal(error.code)
+    in_hand = IN_HAND.get()
+    if in_hand is not None:
+        in_hand.code = in_hand.code or error.code
     return Problem(
         type=f"urn:dvt:problem:{error.code}",
         title=error.title,

@@ -1,4 +1,4 @@
-"""What every request meets first: an id, the Host allow-list, its key; and last: headers, one count, one log line.
+"""What every request meets first: an id, the Host allow-list, its key; and last: headers, a count, a line in the log.
 
 Plain ASGI, so that nothing here touches a body: a request without a key is refused before a byte of it is read.
 """
@@ -9,9 +9,11 @@ import secrets
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.api.access import Access, AccessLog
 from service.api.deps import Service
 from service.api.handlers import REQUEST_ID, respond
 from service.errors import HostNotAllowedError, InternalError, ServiceError, UnauthorizedError
+from service.in_hand import IN_HAND, InHand
 from service.series import METHODS, OTHER_METHOD, UNMATCHED
 
 SECURITY_HEADERS = {
@@ -34,6 +36,7 @@ class Gate:
         self._app = app
         self._service = service
         self._hosts = service.settings.hosts()
+        self._access = AccessLog(service.log, service.settings.access_log, service.settings.slow_seconds)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -44,6 +47,8 @@ class Gate:
         started_s = service.clock()
         asked_id = headers.get("x-request-id", "")
         request_id = asked_id if _REQUEST_ID.fullmatch(asked_id) else secrets.token_hex(8)
+        in_hand = InHand(request_id)
+        IN_HAND.set(in_hand)
         scope[REQUEST_ID] = request_id
         scope["dvt.arrived_s"] = started_s
         status = 0
@@ -68,7 +73,7 @@ class Gate:
                 await self._app(scope, receive, finish)
         except Exception:
             # A bug of ours. Caught here rather than by the framework, so that this answer too has its headers.
-            service.log.exception("bug", extra={"request_id": request_id})
+            service.log.exception("bug")
             if status:
                 raise  # Half an answer is on its way: the server can only cut the connection.
             detail = f"a bug in the service; its log has the cause under request_id {request_id}"
@@ -80,18 +85,7 @@ class Gate:
             service.metrics.request(method, route, status)
             if method == "POST" and (route.startswith("/classify") or route.endswith("/infer")):
                 service.metrics.inference(seconds, status)
-            quiet = route.startswith(("/health", "/v2/health")) or route == "/metrics"
-            service.log.log(
-                10 if quiet else 20,
-                "request",
-                extra={
-                    "request_id": request_id,
-                    "method": method,
-                    "route": route,
-                    "status": status,
-                    "ms": round(seconds * 1000, 1),
-                },
-            )
+            self._access.tell(Access(request_id, method, route, status, seconds, in_hand.code))
 
     def _refusal(self, scope: Scope, headers: Headers) -> ServiceError | None:
         """Why this request may not come in; also notes the caller for the handlers."""

@@ -1,5 +1,6 @@
 """Logs: one line an event, whatever it carries."""
 
+import contextvars
 import io
 import json
 import logging
@@ -8,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from service import log
+from service.in_hand import IN_HAND, InHand
 
 
 @pytest.fixture(autouse=True)
@@ -52,3 +54,14 @@ def test_an_exception_is_told() -> None:
     except KeyError:
         log.get_logger().exception("bug")
     assert "KeyError: 'why'" in json.loads(stream.getvalue())["exception"]
+
+
+def test_a_line_says_whose_work_it_is_about() -> None:
+    stream = io.StringIO()
+    log.configure("json", "info", stream)
+    in_context = contextvars.copy_context()
+    in_context.run(IN_HAND.set, InHand("mine"))
+    in_context.run(log.get_logger().info, "of a request")
+    log.get_logger().info("of none")
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [line.get("request_id") for line in lines] == ["mine", None]
