@@ -44,14 +44,19 @@ class Prediction(Strict):
     probability: float
 
 
-class ExitInfo(Strict):
-    """Where the image left and why. `threshold` is null for the last exit and for "never leave here"."""
+class ExitSeen(Strict):
+    """What an exit says. `threshold` is null for the last exit and for "never leave here"."""
 
     number: int
     of: int
     grid: int
     confidence: float
     threshold: float | None
+
+
+class ExitInfo(ExitSeen):
+    """Where the image left and why."""
+
     reason: Literal["confident", "final", "deadline", "max_exit", "guard"]
 
 

@@ -17,7 +17,8 @@ class Job:
 
     `deadline_s` and `arrived_s` are of the monotonic clock. `owner`: whose it is, a key's name or an address.
     `deliver` is called with the outcome, from whichever thread won the claim; `released` is called once, when nothing
-    of the job is held any more. `draw`: of one that is audited, told how it ends.
+    of the job is held any more. `reached` is told of each exit, in order, and whether its rule has it leave there.
+    `draw`: of one that is audited, told how it ends.
     """
 
     def __init__(
@@ -30,6 +31,7 @@ class Job:
         owner: str = "",
         deliver: Callable[[Outcome], None],
         released: Callable[[], None],
+        reached: Callable[[ExitTaken, bool], None] | None = None,
         draw: Draw | None = None,
     ) -> None:
         self.rule = rule
@@ -46,6 +48,7 @@ class Job:
         self.times = JobTimes(0.0, ())
         self._deliver = deliver
         self._released = released
+        self._reached = reached
         self._claim = threading.Lock()
         self._release = threading.Lock()
 
@@ -53,6 +56,11 @@ class Job:
     def done(self) -> bool:
         """Whether it was answered, or its client has left."""
         return self._claim.locked()
+
+    def tell(self, taken: ExitTaken, *, leaves: bool) -> None:
+        """It has come to an exit, and leaves there unless something else than its rule decides."""
+        if self._reached is not None and not self.done:
+            self._reached(taken, leaves)
 
     def finish(self, outcome: Outcome) -> bool:
         """Answer, unless someone else has; says whether this call did."""

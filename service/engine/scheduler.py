@@ -255,6 +255,9 @@ class Scheduler:
         finally:
             lane.running = None
         ended_s = self._clock()
+        for job, word in zip(jobs, words, strict=True):
+            if word.taken is not None:
+                job.tell(word.taken, leaves=word.reason is not None)
         going_on: list[tuple[int, Job]] = []
         with self._turn:
             self._metrics.batch(stage, len(jobs), ended_s - started_s)
