@@ -1,16 +1,21 @@
 """What an answer says: an image's result, from what the engine found; and with it what is counted and remembered."""
 
 import secrets
+from collections.abc import Sequence
 
 import numpy as np
+from fastapi.responses import Response
 from numpy.typing import NDArray
 
 from service.api.deps import Model, Service
+from service.api.handlers import problem_of, problem_response
 from service.api.schemas import (
     BudgetRef,
     CertificateRef,
+    ClassifyResponse,
     Compute,
     ExitInfo,
+    ImageError,
     ImageResult,
     ModelRef,
     Prediction,
@@ -19,15 +24,27 @@ from service.api.schemas import (
 )
 from service.api.tickets import Finished, Order
 from service.engine.feedback import Answered
+from service.errors import ServiceError
 from service.types import Answer
 
 
-def result_of(service: Service, order: Order, finished: Finished, answer: Answer) -> ImageResult:
-    """The result of an image that `answer` was found for; counts it, and remembers it for feedback."""
+def result_of(
+    service: Service, order: Order, finished: Finished, answer: Answer, refined_id: str | None = None
+) -> ImageResult:
+    """The result of an image that `answer` was found for; counts it, and remembers it for feedback and refining.
+
+    `refined_id`: the id of the earlier result that this one is to replace.
+    """
     model, taken, times = service.model, answer.exit, answer.times
-    _count(service, finished, answer)
-    result_id = secrets.token_hex(16)
-    service.feedback.remember(result_id, Answered(order.owner, taken.label, taken.number, finished.draw))
+    _count(service, finished, answer, is_refined=refined_id is not None)
+    if refined_id is None:
+        result_id = secrets.token_hex(16)
+        service.feedback.remember(result_id, Answered(order.owner, taken.label, taken.number, finished.draw))
+    else:
+        result_id = refined_id
+        service.feedback.revise(result_id, taken.label, taken.number)
+    if finished.work is not None:
+        service.kept.remember(result_id, finished.work, taken.number, order.owner)
     return ImageResult(
         id=result_id,
         predictions=predictions_of(model, taken.probabilities, order.top_k),
@@ -48,6 +65,30 @@ def result_of(service: Service, order: Order, finished: Finished, answer: Answer
         ),
         certificate=_certificate(service, order, answer),
     )
+
+
+def response_of(
+    service: Service, order: Order, request_id: str, results: Sequence[ImageResult | ServiceError]
+) -> Response:
+    """200 if any image has a result; else the problem of the first."""
+    errors = [result for result in results if isinstance(result, ServiceError)]
+    if len(errors) == len(results):
+        # Nothing succeeded: the first error is the answer, the others stand beside it.
+        found = [problem_of(service, error, request_id) for error in errors]
+        first = found[0]
+        if len(found) > 1:
+            first = first.model_copy(update={"errors": [problem.model_dump() for problem in found]})
+        return problem_response(first, errors[0].headers)
+    body = ClassifyResponse(
+        request_id=request_id,
+        model=model_ref(service.model),
+        budget=budget_ref(order),
+        results=[
+            ImageError(error=problem_of(service, result, request_id)) if isinstance(result, ServiceError) else result
+            for result in results
+        ],
+    )
+    return Response(body.model_dump_json(), media_type="application/json")
 
 
 def predictions_of(model: Model, probabilities: NDArray[np.floating], top_k: int) -> list[Prediction]:
@@ -89,20 +130,21 @@ def milliseconds(seconds: float) -> float:
     return round(seconds * 1000, 3)
 
 
-def _count(service: Service, finished: Finished, answer: Answer) -> None:
-    metrics, times = service.metrics, answer.times
+def _count(service: Service, finished: Finished, answer: Answer, *, is_refined: bool) -> None:
+    metrics, model, times = service.metrics, service.model, answer.times
     metrics.answered(answer.exit.number, answer.reason, finished.total_s)
-    service.steering.answered(finished.total_s)
-    for phase, seconds in (
-        ("decode", finished.decode_s),
-        ("queue", times.queue_s),
-        ("compute", sum(times.stages_s)),
-        ("total", finished.total_s),
-    ):
-        metrics.phase(phase, seconds)
-    spent, full = service.model.gmacs(answer.stages_run), service.model.full_gmacs
-    if spent is not None and full is not None:
-        metrics.gmacs(spent, full)
+    metrics.phase("total", finished.total_s)
+    if finished.decode_s:
+        metrics.phase("decode", finished.decode_s)
+    if times.stages_s:
+        # What was known before is no load, and tells the controller of `auto` nothing.
+        service.steering.answered(finished.total_s)
+        metrics.phase("queue", times.queue_s)
+        metrics.phase("compute", sum(times.stages_s))
+    before, cost, full = model.gmacs(answer.stages_before), model.gmacs(answer.stages_run), model.full_gmacs
+    if before is not None and cost is not None and full is not None:
+        # What a refined image cost and saved at first was counted then.
+        metrics.gmacs(cost - before, *((0.0, 0.0) if is_refined else (before, full - cost)))
 
 
 def _certificate(service: Service, order: Order, answer: Answer) -> CertificateRef | None:

@@ -2,24 +2,22 @@
 
 import asyncio
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from pydantic import ValidationError
 
-from service.api.answers import budget_ref, model_ref, result_of
-from service.api.body import BodyLimits, ImageInput, images_of, read_body
+from service.api.answers import response_of, result_of
+from service.api.body import INLINE_BYTES, BodyLimits, ImageInput, images_of, read_body
 from service.api.deps import Service, check_engine, service_of
 from service.api.events import EVENTS_DOC, EventStream, Outbox, tell_all, wants_events
-from service.api.handlers import invalid_parameter, problem_of, problem_response, request_id_of
+from service.api.handlers import invalid_parameter, request_id_of
 from service.api.keys import Caller
 from service.api.schemas import (
     ClassifyQuery,
     ClassifyResponse,
-    ImageError,
-    ImageResult,
     problems,
     query_parameters,
 )
@@ -29,14 +27,10 @@ from service.engine.catalogue import BudgetRequest, Resolved
 from service.errors import (
     InvalidParameterError,
     InvalidThresholdsError,
-    ServiceError,
 )
 from service.types import Answer, ExitRule, Thresholds
 
 router = APIRouter(tags=["classify"])
-
-# A body this small is taken apart faster than a thread is woken for it.
-_INLINE_BYTES = 128 * 1024
 
 _BINARY = {"type": "string", "format": "binary"}
 _BODY: dict[str, Any] = {
@@ -87,14 +81,14 @@ async def classify(request: Request) -> Response:
         result_of(service, order, one, one.outcome) if isinstance(one.outcome, Answer) else one.outcome
         for one in finished
     ]
-    return _response(service, order, request_id_of(request), results)
+    return response_of(service, order, request_id_of(request), results)
 
 
 async def _tell(request: Request, service: Service, order: Order, outbox: Outbox) -> None:
     """The same as events."""
     with service.admission.request(), service.admission.body() as take:
         images = await _read_images(request, service, order, take)
-        with under_way(service, order, images, tells_exits=True) as mailbox:
+        async with under_way(service, order, images, tells_exits=True) as mailbox:
             outbox.open()
             await tell_all(request, order, len(images), mailbox, outbox)
 
@@ -106,7 +100,7 @@ async def _read_images(
     body = await read_body(request.stream(), request.headers.get("content-length"), limits, take)
     service.metrics.phase("read", service.clock() - order.arrived_s)
     content_type = request.headers.get("content-type", "")
-    if len(body) <= _INLINE_BYTES:
+    if len(body) <= INLINE_BYTES:
         return images_of(body, content_type, limits)
     return await asyncio.to_thread(images_of, body, content_type, limits)
 
@@ -184,26 +178,3 @@ def parse_thresholds(text: str) -> Thresholds:
 def _body_limits(service: Service) -> BodyLimits:
     settings = service.settings
     return BodyLimits(settings.max_body_bytes, settings.max_image_bytes, settings.max_images, settings.body_seconds)
-
-
-def _response(
-    service: Service, order: Order, request_id: str, results: Sequence[ImageResult | ServiceError]
-) -> Response:
-    errors = [result for result in results if isinstance(result, ServiceError)]
-    if len(errors) == len(results):
-        # Nothing succeeded: the first error is the answer, the others stand beside it.
-        found = [problem_of(service, error, request_id) for error in errors]
-        first = found[0]
-        if len(found) > 1:
-            first = first.model_copy(update={"errors": [problem.model_dump() for problem in found]})
-        return problem_response(first, errors[0].headers)
-    body = ClassifyResponse(
-        request_id=request_id,
-        model=model_ref(service.model),
-        budget=budget_ref(order),
-        results=[
-            ImageError(error=problem_of(service, result, request_id)) if isinstance(result, ServiceError) else result
-            for result in results
-        ],
-    )
-    return Response(body.model_dump_json(), media_type="application/json")

@@ -179,9 +179,18 @@ class EventStream(Response):
         )
 
 
-async def tell_all(request: Request, order: Order, images: int, mailbox: Mailbox[News], outbox: Outbox) -> None:
-    """Events of so many images, until each has its result or its error. Raises `ClientClosedError`."""
-    service = service_of(request)
+async def tell_all(
+    request: Request,
+    order: Order,
+    images: int,
+    mailbox: Mailbox[News],
+    outbox: Outbox,
+    refined_id: str | None = None,
+) -> None:
+    """Events of so many images, until each has its result or its error. Raises `ClientClosedError`.
+
+    `refined_id`: the id of the earlier result that theirs is to replace.
+    """
 
     async def pass_on() -> None:
         left = set(range(images))
@@ -189,19 +198,22 @@ async def tell_all(request: Request, order: Order, images: int, mailbox: Mailbox
             for news in await mailbox.take():
                 # An exit that is reached while the deadline's answer goes out comes too late to be told.
                 if news.index in left:
-                    outbox.put(*_event(service, order, news, request_id_of(request)))
+                    outbox.put(*_event(request, order, news, refined_id))
                 if isinstance(news, Finished):
                     left.discard(news.index)
 
     await until_gone(request, pass_on())
 
 
-def _event(service: Service, order: Order, news: News, request_id: str) -> tuple[str, BaseModel]:
+def _event(request: Request, order: Order, news: News, refined_id: str | None) -> tuple[str, BaseModel]:
+    service = service_of(request)
     if isinstance(news, Reached):
         return "exit", _exit_event(service, order, news)
     if isinstance(news.outcome, Answer):
-        return "result", ResultEvent(index=news.index, result=result_of(service, order, news, news.outcome))
-    return "error", ErrorEvent(index=news.index, error=problem_of(service, news.outcome, request_id))
+        result = result_of(service, order, news, news.outcome, refined_id)
+        return "result", ResultEvent(index=news.index, result=result)
+    problem = problem_of(service, news.outcome, request_id_of(request))
+    return "error", ErrorEvent(index=news.index, error=problem)
 
 
 def _exit_event(service: Service, order: Order, reached: Reached) -> ExitEvent:

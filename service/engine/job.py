@@ -6,6 +6,7 @@ from collections.abc import Callable
 from service.backends.base import Slot
 from service.engine.batching import BACKGROUND, due_s
 from service.engine.draws import Draw
+from service.engine.kept import Work
 from service.errors import ServiceError
 from service.types import Answer, ExitRule, ExitTaken, JobTimes
 
@@ -18,7 +19,7 @@ class Job:
     `deadline_s` and `arrived_s` are of the monotonic clock. `owner`: whose it is, a key's name or an address.
     `deliver` is called with the outcome, from whichever thread won the claim; `released` is called once, when nothing
     of the job is held any more. `reached` is told of each exit, in order, and whether its rule has it leave there.
-    `draw`: of one that is audited, told how it ends.
+    `draw`: of one that is audited, told how it ends. `work`: where what it computes is kept for others.
     """
 
     def __init__(
@@ -33,12 +34,14 @@ class Job:
         released: Callable[[], None],
         reached: Callable[[ExitTaken, bool], None] | None = None,
         draw: Draw | None = None,
+        work: Work | None = None,
     ) -> None:
         self.rule = rule
         self.arrived_s = arrived_s
         self.deadline_s = deadline_s
         self.owner = owner
         self.draw = draw
+        self.work = work
         self.is_background = priority >= BACKGROUND
         self.due_s = due_s(priority, arrived_s, deadline_s)
         self.slot: Slot | None = None
@@ -56,6 +59,10 @@ class Job:
     def done(self) -> bool:
         """Whether it was answered, or its client has left."""
         return self._claim.locked()
+
+    def resume(self, slot: Slot, best: ExitTaken) -> None:
+        """Go on from the state in `slot`, after the exit that was reached before."""
+        self.slot, self.best, self.stages_run = slot, best, best.number
 
     def tell(self, taken: ExitTaken, *, leaves: bool) -> None:
         """It has come to an exit, and leaves there unless something else than its rule decides."""
@@ -101,7 +108,8 @@ class Job:
             deliver=lambda _: None,
             released=lambda: None,
             draw=self.draw,
+            work=self.work,
         )
         audit.stages_run = self.stages_run
-        audit.slot, self.slot, self.draw = self.slot, None, None
+        audit.slot, self.slot, self.draw, self.work = self.slot, None, None, None
         return audit

@@ -20,8 +20,8 @@ SCRIPT = sure_at({EASY: 1, MEDIUM: 2, HARD: 3})
 EVENTS = {"Accept": "text/event-stream"}
 
 
-def service_of(folder: Path, *, settings: dict[str, object] | None = None, **backend: Any) -> Service:
-    return make_service(folder, FakeBackend(SCRIPT, **backend), profiles=small_profiles(), **(settings or {}))
+def service_of(folder: Path, *, queue_limit: int = 256, **backend: Any) -> Service:
+    return make_service(folder, FakeBackend(SCRIPT, **backend), profiles=small_profiles(), queue_limit=queue_limit)
 
 
 def stream_of(client: TestClient, kinds: list[int], query: str = "") -> list[Event]:
@@ -91,7 +91,7 @@ def test_only_who_asks_for_events_by_name_gets_them(tmp_path: Path, accept: str,
 
 
 def test_what_fails_before_images_are_let_in_is_an_ordinary_problem(tmp_path: Path) -> None:
-    service = service_of(tmp_path, settings={"queue_limit": 2})
+    service = service_of(tmp_path, queue_limit=2)
     with client_of(service) as client:
         many = [("image", picture(EASY))] * 3
         refused = [

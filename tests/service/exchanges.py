@@ -63,6 +63,9 @@ class Exchange:
     def leave(self) -> None:
         self._gone.set()
 
+    def json(self) -> Any:
+        return json.loads(self.text)
+
     async def until(self, condition: Callable[[], bool]) -> None:
         """Returns once it holds, looked at beside the exchange."""
         await asyncio.to_thread(wait_until, condition)
