@@ -10,6 +10,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from service.api.deps import Service
+from service.engine.kept import KeptWork, Work
 from tests.service.cascades import (
     ADMIN,
     GMACS,
@@ -319,6 +320,20 @@ def test_it_takes_a_place_like_any_other_and_is_refused_where_there_is_none(tmp_
         assert refined(client, result_id, {"to": "next"})["exit"]["number"] == 2
     assert (refused.status_code, refused.json()["code"]) == (503, "overloaded")
     assert int(refused.headers["Retry-After"]) >= 1
+
+
+def test_state_that_goes_just_before_it_is_taken_gives_the_place_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def taken_by_a_newcomer(self: KeptWork, work: Work) -> None:
+        self.take_all()
+
+    service = refinable(tmp_path)
+    with client_of(service) as client:
+        result_id = first(client)["id"]
+        monkeypatch.setattr(KeptWork, "claim", taken_by_a_newcomer)
+        assert refine(client, result_id, {"to": "next"}).status_code == 410
+        assert (service.admission.inside, service.admission.offered) == (0, 1)
 
 
 def test_feedback_is_for_the_answer_that_was_given_last(tmp_path: Path) -> None:
