@@ -45,6 +45,9 @@ class Metrics:
         self._dropped = series.DROPPED.make(registry)
         self._spent = series.SPENT.make(registry)
         self._saved = series.SAVED.make(registry)
+        self._reused = series.REUSED.make(registry)
+        self._reuse = series.REUSE.make(registry)
+        self._evictions = series.EVICTED.make(registry)
         self._in_flight = series.IN_FLIGHT.make(registry)
         self._state = series.STATE_RESERVED.make(registry)
         self._audits = series.AUDITS.make(registry)
@@ -74,6 +77,11 @@ class Metrics:
             self._auto.labels(direction)
         for outcome in series.OUTCOMES:
             self._inference.labels(outcome)
+        for call in series.CALLS:
+            for reuse in series.REUSES:
+                self._reuse.labels(call, reuse)
+        for what, why in series.EVICTIONS:
+            self._evictions.labels(what, why)
         for kind in kinds():
             self._refusals.labels(kind.code)
 
@@ -108,9 +116,17 @@ class Metrics:
         latencies.observe(latency_s)
         confidences.observe(confidence)
 
-    def gmacs(self, spent: float, full: float) -> None:
+    def gmacs(self, spent: float, reused: float, saved: float) -> None:
+        """Of one answer: computed for it, computed before, and never."""
         self._spent.inc(spent)
-        self._saved.inc(max(0.0, full - spent))
+        self._reused.inc(reused)
+        self._saved.inc(max(0.0, saved))
+
+    def reuse(self, call: series.Call, reuse: series.Reuse) -> None:
+        self._reuse.labels(call, reuse).inc()
+
+    def kept_evicted(self, what: series.Kept, why: series.Why) -> None:
+        self._evictions.labels(what, why).inc()
 
     def phase(self, name: str, seconds: float) -> None:
         self._by_phase[name].observe(seconds)

@@ -18,6 +18,11 @@ _IMAGES = (1, 2, 4, 8, 16, 32, 64, 128)
 _CONFIDENCE = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99, 0.999, 1.0)
 
 Outcome = Literal["success", "rejected", "failed"]
+Call = Literal["classify", "refine"]
+Reuse = Literal["stored", "resumed", "missed"]
+"""Whether what was asked for was there already, could be gone on with, or neither."""
+Kept = Literal["state", "answer"]
+Why = Literal["needed", "full", "old"]
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS")
 OTHER_METHOD = "other"
@@ -27,6 +32,9 @@ PHASES = ("read", "decode", "queue", "compute", "total")
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 FOUND = ("agreed", "disagreed", "left_out", "skipped")
 DIRECTIONS = ("down", "up")
+CALLS: tuple[Call, ...] = get_args(Call)
+REUSES: tuple[Reuse, ...] = get_args(Reuse)
+EVICTIONS: tuple[tuple[Kept, Why], ...] = (("state", "needed"), ("state", "full"), ("state", "old"), ("answer", "full"))
 
 LABELS = {
     "method": f"{', '.join(f'`{method}`' for method in METHODS)}, or `{OTHER_METHOD}`",
@@ -42,7 +50,11 @@ LABELS = {
     "profile": f"the named profiles of the bundle, or `{UNNAMED}`",
     "point": "0 to the last point of the bundle's frontier",
     "direction": "`down`, `up`",
-    "found": "`agreed` or `disagreed` with the last exit; `left_out`: never got there; `skipped`: no place for it",
+    "found": "of an audit `agreed` or `disagreed` with the last exit, `left_out`: never got there, `skipped`: no place "
+    "for it; of what is looked up `stored`: known already, `resumed`: its state to go on from, `missed`: neither",
+    "call": "`classify`, `refine`",
+    "what": "`state`, `answer`",
+    "why": "`needed` for newcomers, `full`: no room for more, `old`",
     "risk": "the risks that the bundle's certificates name",
     "epsilon": "the bounds that they name",
     "model": "the bundle's name",
@@ -108,6 +120,7 @@ CONFIDENCE = HistogramOf(
 PHASE = HistogramOf("dvt_phase_seconds", "Time of an image in each phase.", ("phase",))
 SPENT = CounterOf("dvt_gmacs_spent_total", "Multiply-accumulates computed for answers, in 1e9.")
 SAVED = CounterOf("dvt_gmacs_saved_total", "The same, not computed thanks to early exits.")
+REUSED = CounterOf("dvt_gmacs_reused_total", "The same, not computed since they had been before, for the same image.")
 FEEDBACK = CounterOf(
     "dvt_feedback_total", "Labels that came for answers, by the exit of the answer.", ("exit", "correct")
 )
@@ -128,6 +141,10 @@ LANES = GaugeOf("dvt_engine_lanes", "Batches that are computed at once.")
 ENGINE_UP = GaugeOf("dvt_engine_up", "1 while the engine works or warms up, 0 once it is lost.")
 READY = GaugeOf("dvt_ready", "1 while the service takes work.")
 DRAINING = GaugeOf("dvt_draining", "1 once the service was told to end.")
+
+REUSE = CounterOf("dvt_reuse_total", "Images looked up in what is kept, and how that was found.", ("call", "found"))
+KEPT = GaugeOf("dvt_kept_bytes", "Memory of states and answers that are kept.", ("what",))
+EVICTED = CounterOf("dvt_kept_evictions_total", "States and answers kept no longer, and why.", ("what", "why"))
 
 STATE_RESERVED = GaugeOf("dvt_state_reserved_bytes", "Memory reserved for state between stages.")
 STATE_LIMIT = GaugeOf("dvt_state_limit_bytes", "Most memory for it.")
@@ -184,12 +201,13 @@ WEALTH_LIMIT = GaugeOf("dvt_certificate_wealth_limit_ratio", "1/alpha.")
 
 SECTIONS: dict[str, tuple[Declared, ...]] = {
     "Requests": (REQUESTS, INFERENCE, LAST_INFERENCE, REFUSALS),
-    "Answers": (EXITS, LATENCY, CONFIDENCE, PHASE, SPENT, SAVED, FEEDBACK),
+    "Answers": (EXITS, LATENCY, CONFIDENCE, PHASE, SPENT, SAVED, REUSED, FEEDBACK),
     "Engine": (
         *(STAGE, STAGE_IMAGE, BATCH, FAILURES, DROPPED, IN_FLIGHT, IN_FLIGHT_LIMIT, QUEUED),
         *(LANES, ENGINE_UP, READY, DRAINING),
     ),
     "State between stages": (STATE_RESERVED, STATE_LIMIT, SLOTS, SLOTS_USED, STATE_USED),
+    "What is kept": (REUSE, KEPT, EVICTED),
     "Budget": (REVISION, OPERATING_POINT, POINT, PROFILE, GMACS, TOP1, SHARE, FALLBACK, AUTO, CONNECTED),
     "Model": (FRONTIER_GMACS, FRONTIER_TOP1, EXIT_GMACS, STATIC_GMACS, MODEL),
     "Audit": (AUDITS, AUDITS_PENDING, AUDIT_SHARE, BROKEN, WEALTH, WEALTH_LIMIT),

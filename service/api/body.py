@@ -38,6 +38,9 @@ FORMS = (
     '(curl --data-binary @photo.jpg), or JSON {"images": ["<base64>"]}'
 )
 
+# So much is taken apart, or hashed, faster than a thread is woken for it.
+INLINE_BYTES = 128 * 1024
+
 ImageInput = bytes | Pixels | ServiceError
 """An image's file, its pixels (3, S, S) at input size, or why this one (of several) cannot be had."""
 

@@ -13,6 +13,7 @@ from service.metrics import Metrics, Reading
 def show_readings(service: Service, backend: StageBackend) -> None:
     """Once, when the service is put together."""
     _show_engine(service, backend)
+    _show_kept(service, backend)
     _show_budget(service)
     _show_model(service)
     ask = service.metrics.ask
@@ -35,6 +36,13 @@ def _show_engine(service: Service, backend: StageBackend) -> None:
     ask(series.SLOTS, lambda: backend.slots)
     ask(series.SLOTS_USED, lambda: backend.slots_in_use)
     ask(series.STATE_USED, lambda: backend.slots_in_use * backend.slot_bytes)
+
+
+def _show_kept(service: Service, backend: StageBackend) -> None:
+    kept = service.kept
+    service.metrics.ask_each(
+        series.KEPT, {"state": lambda: kept.resting * backend.slot_bytes, "answer": lambda: kept.answers_bytes}
+    )
 
 
 def _show_budget(service: Service) -> None:

@@ -91,7 +91,8 @@ def test_every_level_survives_the_way_through_fp32(client: TestClient, service: 
     seen: list[NDArray[np.uint8]] = []
     submit = service.scheduler.submit
 
-    def spy(job: Job, pixels: NDArray[np.uint8]) -> None:
+    def spy(job: Job, pixels: NDArray[np.uint8] | None = None) -> None:
+        assert pixels is not None
         seen.append(pixels)
         submit(job, pixels)
 

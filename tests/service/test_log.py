@@ -3,23 +3,13 @@
 import contextvars
 import io
 import json
-import logging
-from collections.abc import Iterator
 
 import pytest
 
 from service import log
 from service.in_hand import IN_HAND, InHand
 
-
-@pytest.fixture(autouse=True)
-def logging_stays_as_it_was() -> Iterator[None]:
-    loggers = [logging.getLogger(name) for name in (log.LOGGER, "uvicorn", "asyncio")]
-    before = [(logger.handlers, logger.propagate, logger.level) for logger in loggers]
-    yield
-    for logger, (handlers, propagate, level) in zip(loggers, before, strict=True):
-        logger.handlers, logger.propagate = handlers, propagate
-        logger.setLevel(level)
+pytestmark = pytest.mark.usefixtures("logging_as_it_was")
 
 
 def test_json_lines_carry_what_the_event_does() -> None:

@@ -9,8 +9,9 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from service.api.body import BodyLimits, ImageInput, read_body
-from service.api.classify import INLINE_BYTES, body_limits, budget_ref, owner_of, read_order, result_of
+from service.api.answers import budget_ref, result_of
+from service.api.body import INLINE_BYTES, BodyLimits, ImageInput, read_body
+from service.api.classify import body_limits, owner_of, read_order
 from service.api.deps import Service, check_engine, service_of
 from service.api.handlers import request_id_of
 from service.api.openinference.encoding import compress, expand, wanted
