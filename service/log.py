@@ -53,12 +53,17 @@ def _extras(record: logging.LogRecord) -> dict[str, object]:
 
 
 def configure(form: Literal["auto", "plain", "json"], level: str, stream: TextIO | None = None) -> None:
-    """Send our logs, and uvicorn's warnings, to `stream` (standard error). Called once, by the command."""
+    """Send our logs, and the libraries' warnings, to `stream` (standard error). Called once, by the command."""
     stream = stream or sys.stderr
     as_json = form == "json" or (form == "auto" and not stream.isatty())
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonFormatter() if as_json else PlainFormatter())
-    for name, threshold in ((LOGGER, level.upper()), ("uvicorn", "WARNING"), ("asyncio", "WARNING")):
+    for name, threshold in (
+        (LOGGER, level.upper()),
+        ("uvicorn", "WARNING"),
+        ("asyncio", "WARNING"),
+        ("opentelemetry", "WARNING"),
+    ):
         logger = logging.getLogger(name)
         logger.handlers = [handler]
         logger.propagate = False

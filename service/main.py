@@ -33,6 +33,7 @@ from service.engine.scheduler import Scheduler
 from service.engine.steering import Steering
 from service.metrics import Metrics
 from service.settings import Loaded, Settings, SettingsError
+from service.traces import open_traces
 
 if TYPE_CHECKING:
     from service.replicas import Replicas
@@ -165,6 +166,7 @@ def build_service(loaded: Loaded, opened: Opened, log: logging.Logger) -> Servic
         else ContentKeys(bundle.weights_sha256, bundle.config_sha256, is_shared=settings.cache == "shared"),
         decoders=ThreadPoolExecutor(settings.decode_threads or available_cpus(), "dvt-decode"),
         metrics=metrics,
+        traces=open_traces(settings.otlp_endpoint, clock),
         clock=clock,
         log=log,
     )

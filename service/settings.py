@@ -16,6 +16,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 PREFIX = "DVT_"
+OTLP_VARIABLE = "OTEL_EXPORTER_OTLP_ENDPOINT"
 DEFAULT_BUNDLE = Path(__file__).resolve().parent.parent / "checkpoints" / "imagenette-hybrid"
 
 MIB = 1024 * 1024
@@ -214,12 +215,26 @@ class Settings(BaseModel):
     slow_seconds: Annotated[
         float, Field(ge=0, le=3600, description="A request that takes longer than this is logged as slow.")
     ] = 1.0
+    otlp_endpoint: Annotated[
+        str,
+        Field(
+            description="Base URL of an OpenTelemetry collector (OTLP over HTTP, `http://collector:4318`) that traces "
+            "are sent to; needs the extra `traces`. Empty: `OTEL_EXPORTER_OTLP_ENDPOINT`, and without that none."
+        ),
+    ] = ""
     log_format: Annotated[
         Literal["auto", "plain", "json"], Field(description="`auto`: plain on a terminal, JSON elsewhere.")
     ] = "auto"
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Field(description="Least level that is logged.")
     ] = "info"
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _url_of_a_collector(cls, value: str) -> str:
+        if value and not value.startswith(("http://", "https://")):
+            raise ValueError("it must be the URL of a collector that speaks OTLP over HTTP, http://collector:4318 say")
+        return value
 
     @field_validator("port", mode="before")
     @classmethod
@@ -281,6 +296,9 @@ def load_settings(environment: Mapping[str, str], flags: Mapping[str, str] | Non
         variable = variable_of(name)
         if environment.get(variable, "") != "":
             values[name] = environment[variable]
+    # The one variable that is not ours: whoever runs a collector has it set for everybody.
+    if "otlp_endpoint" not in values and environment.get(OTLP_VARIABLE):
+        values["otlp_endpoint"] = environment[OTLP_VARIABLE]
     for name in secret_names():
         path = environment.get(f"{variable_of(name)}_FILE", "")
         if path and name in values:

@@ -44,11 +44,36 @@ class ExitTaken:
 
 
 @dataclass(frozen=True)
-class JobTimes:
-    """Seconds: waiting in stage queues altogether, and each stage's computation (of the batch that it was in)."""
+class StageRun:
+    """An image at a stage: since when it waited, and when the batch of so many `images` that it was in was computed."""
 
-    queue_s: float
-    stages_s: tuple[float, ...]
+    stage: int
+    queued_s: float
+    began_s: float
+    ended_s: float
+    images: int
+
+    @property
+    def seconds(self) -> float:
+        """With the wait."""
+        return self.ended_s - self.queued_s
+
+
+@dataclass(frozen=True)
+class JobTimes:
+    """What was run for an image, in order."""
+
+    runs: tuple[StageRun, ...] = ()
+
+    @property
+    def queue_s(self) -> float:
+        """Waiting in stage queues altogether."""
+        return sum(run.began_s - run.queued_s for run in self.runs)
+
+    @property
+    def stages_s(self) -> tuple[float, ...]:
+        """Each stage's computation (of the batch that it was in)."""
+        return tuple(run.ended_s - run.began_s for run in self.runs)
 
 
 @dataclass(frozen=True)

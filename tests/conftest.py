@@ -19,7 +19,7 @@ settings.load_profile("ci" if os.environ.get("CI") else "here")
 @pytest.fixture
 def logging_as_it_was() -> Iterator[None]:
     """For tests that configure the service's log: it is put back."""
-    loggers = [logging.getLogger(name) for name in ("dvt", "uvicorn", "asyncio")]
+    loggers = [logging.getLogger(name) for name in ("dvt", "uvicorn", "asyncio", "opentelemetry")]
     before = [(logger.handlers, logger.propagate, logger.level) for logger in loggers]
     yield
     for logger, (handlers, propagate, level) in zip(loggers, before, strict=True):

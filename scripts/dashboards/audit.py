@@ -81,7 +81,7 @@ AUDIT = Dashboard(
                     low=0,
                 ),
                 table(
-                    "Certificates",
+                    "As they stand",
                     "Broken: 1 once the audit has found more harm than is claimed.",
                     {"wealth": by_claim("dvt_certificate_wealth_ratio"), "broken": by_claim("dvt_certificate_broken")},
                     by="claim",
@@ -100,7 +100,7 @@ AUDIT = Dashboard(
                     low=0,
                 ),
                 lines(
-                    "On their way",
+                    "On their way, over time",
                     "Drawn images that are not at the last exit yet, by instance.",
                     [Query("dvt_audits_pending_images{$at}", "{{instance}}")],
                     low=0,

@@ -43,8 +43,46 @@ NOW = Row(
             rate("dvt_batch_failures_total"),
             steps={0.001: RED},
         ),
-        stat("Memory", "Of the processes.", "sum(process_resident_memory_bytes{$at})", "bytes"),
+        stat("Resident", "Memory of the processes.", "sum(process_resident_memory_bytes{$at})", "bytes"),
         stat("Draining", "Instances that were told to end.", "sum(dvt_draining{$at})", steps={1: ORANGE}),
+    ],
+)
+
+KEPT = Row(
+    "Kept for those who come back",
+    [
+        lines(
+            "Looked up",
+            "The same image again, and answers to be refined: `stored` is known already, `resumed` goes on from state.",
+            [
+                Query(rate("dvt_reuse_total", "found", f'call="{call}"'), f"{call}: {{{{found}}}}")
+                for call in ("classify", "refine")
+            ],
+            "ops",
+            stacked=True,
+            low=0,
+            width=8,
+        ),
+        lines(
+            "Memory",
+            "Of states, which make room for newcomers, and of answers.",
+            [Query("sum by (what) (dvt_kept_bytes{$at})", "{{what}}")],
+            "bytes",
+            stacked=True,
+            low=0,
+            width=8,
+        ),
+        lines(
+            "Let go of",
+            "`needed` for newcomers, `full`: no room for more, `old`: nobody came in time.",
+            [
+                Query(rate("dvt_kept_evictions_total", "why", f'what="{what}"'), f"{what}: {{{{why}}}}")
+                for what in ("state", "answer")
+            ],
+            "ops",
+            low=0,
+            width=8,
+        ),
     ],
 )
 
@@ -90,7 +128,7 @@ ENGINE = Dashboard(
                     low=0,
                 ),
                 lines(
-                    "Images of a batch",
+                    "Size of a batch",
                     "Mean, by stage.",
                     [
                         Query(
@@ -101,8 +139,8 @@ ENGINE = Dashboard(
                     low=0,
                 ),
                 lines(
-                    "Images a second",
-                    "Computed, by stage.",
+                    "Computed a second",
+                    "Images, by stage.",
                     [Query(rate("dvt_batch_images_sum", "stage"), "stage {{stage}}")],
                     "ops",
                     low=0,
@@ -152,6 +190,7 @@ ENGINE = Dashboard(
                 ),
             ],
         ),
+        KEPT,
         Row(
             "Memory and processor",
             [

@@ -94,9 +94,10 @@ EXITS = Dashboard(
             [
                 lines(
                     "GMACs a second",
-                    "Computed for answers, and never computed thanks to early exits.",
+                    "Computed for answers, computed before for the same image, never computed thanks to early exits.",
                     [
                         Query(rate("dvt_gmacs_spent_total"), "spent"),
+                        Query(rate("dvt_gmacs_reused_total"), "computed before"),
                         Query(rate("dvt_gmacs_saved_total"), "saved"),
                     ],
                     stacked=True,

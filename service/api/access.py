@@ -9,7 +9,7 @@ from typing import Literal
 Why = Literal["failed", "slow", "sampled"]
 
 # Asked for by machines, every few seconds.
-_QUIET = ("/health", "/v2/health", "/metrics")
+QUIET = ("/health", "/v2/health", "/metrics")
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class AccessLog:
 
     def tell(self, access: Access) -> None:
         """One line, or none."""
-        is_quiet = access.route.startswith(_QUIET)
+        is_quiet = access.route.startswith(QUIET)
         why = self._why(access)
         level = logging.DEBUG if is_quiet or why is None else logging.INFO
         if not self._log.isEnabledFor(level):

@@ -25,6 +25,7 @@ from service.api.schemas import (
 from service.api.tickets import Finished, Order
 from service.engine.feedback import Answered
 from service.errors import ServiceError
+from service.in_hand import IN_HAND, TracedImage
 from service.types import Answer
 
 
@@ -37,6 +38,7 @@ def result_of(
     """
     model, taken, times = service.model, answer.exit, answer.times
     _count(service, finished, answer, is_refined=refined_id is not None)
+    _trace(finished, answer)
     if refined_id is None:
         result_id = secrets.token_hex(16)
         service.feedback.remember(result_id, Answered(order.owner, taken.label, taken.number, finished.draw))
@@ -145,6 +147,14 @@ def _count(service: Service, finished: Finished, answer: Answer, *, is_refined: 
     if before is not None and cost is not None and full is not None:
         # What a refined image cost and saved at first was counted then.
         metrics.gmacs(cost - before, *((0.0, 0.0) if is_refined else (before, full - cost)))
+
+
+def _trace(finished: Finished, answer: Answer) -> None:
+    in_hand = IN_HAND.get()
+    if in_hand is not None and in_hand.images is not None:
+        in_hand.images.append(
+            TracedImage(finished.index, answer, finished.total_s, finished.decode_began_s, finished.decode_s)
+        )
 
 
 def _certificate(service: Service, order: Order, answer: Answer) -> CertificateRef | None:

@@ -51,6 +51,8 @@ def create_app(service: Service, version: str) -> FastAPI:
             service.decoders.shutdown(wait=False, cancel_futures=False)
             await asyncio.to_thread(service.scheduler.stop, _STOP_S)
             await asyncio.to_thread(service.audit.settle)
+            if service.traces is not None:
+                service.traces.close()
 
     app = FastAPI(
         title="DVT",

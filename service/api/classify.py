@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from service.api.answers import response_of, result_of
 from service.api.body import INLINE_BYTES, BodyLimits, ImageInput, images_of, read_body
-from service.api.deps import Service, check_engine, service_of
+from service.api.deps import Service, check_engine, count_body, service_of
 from service.api.events import EVENTS_DOC, EventStream, Outbox, tell_all, wants_events
 from service.api.handlers import invalid_parameter, request_id_of
 from service.api.keys import Caller
@@ -98,7 +98,7 @@ async def _read_images(
 ) -> tuple[ImageInput, ...]:
     limits = body_limits(service)
     body = await read_body(request.stream(), request.headers.get("content-length"), limits, take)
-    service.metrics.phase("read", service.clock() - order.arrived_s)
+    count_body(service, order.arrived_s)
     content_type = request.headers.get("content-type", "")
     if len(body) <= INLINE_BYTES:
         return images_of(body, content_type, limits)

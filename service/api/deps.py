@@ -21,8 +21,10 @@ from service.engine.kept import KeptWork
 from service.engine.scheduler import Scheduler
 from service.engine.steering import Steering
 from service.errors import ForbiddenError, NotReadyError, UnauthorizedError
+from service.in_hand import IN_HAND
 from service.metrics import Metrics
 from service.settings import Settings
+from service.traces import Traces
 from service.types import Clock
 
 if TYPE_CHECKING:
@@ -64,7 +66,7 @@ class Model:
 @dataclass(frozen=True)
 class Service:
     """Everything that a request meets. `replicas` is None where the budget is this one's own, `contents` where the same
-    image again is not known."""
+    image again is not known, `traces` where nobody asks for them."""
 
     settings: Settings
     model: Model
@@ -81,6 +83,7 @@ class Service:
     contents: ContentKeys | None
     decoders: ThreadPoolExecutor
     metrics: Metrics
+    traces: Traces | None
     clock: Clock
     log: logging.Logger
 
@@ -97,6 +100,15 @@ def check_engine(service: Service) -> None:
     warming = scheduler.warming
     if warming is not None:
         raise NotReadyError(f"the engine is warming up: {warming}; try again in a moment", retry_after_s=2)
+
+
+def count_body(service: Service, arrived_s: float) -> None:
+    """The body of a request that came at `arrived_s` is there."""
+    now_s = service.clock()
+    service.metrics.phase("read", now_s - arrived_s)
+    in_hand = IN_HAND.get()
+    if in_hand is not None:
+        in_hand.body_read_s = now_s
 
 
 def service_of(request: Request) -> Service:

@@ -9,12 +9,13 @@ import secrets
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.access import Access, AccessLog
+from service.api.access import QUIET, Access, AccessLog
 from service.api.deps import Service
 from service.api.handlers import REQUEST_ID, respond
 from service.errors import HostNotAllowedError, InternalError, ServiceError, UnauthorizedError
 from service.in_hand import IN_HAND, InHand
 from service.series import METHODS, OTHER_METHOD, UNMATCHED
+from service.traces import TracedRequest
 
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
@@ -47,7 +48,9 @@ class Gate:
         started_s = service.clock()
         asked_id = headers.get("x-request-id", "")
         request_id = asked_id if _REQUEST_ID.fullmatch(asked_id) else secrets.token_hex(8)
-        in_hand = InHand(request_id)
+        traces = None if scope["path"].startswith(QUIET) else service.traces
+        span = None if traces is None else traces.begin(headers)
+        in_hand = InHand(request_id, images=None if span is None else [])
         IN_HAND.set(in_hand)
         scope[REQUEST_ID] = request_id
         scope["dvt.arrived_s"] = started_s
@@ -61,6 +64,8 @@ class Gate:
                 for name, value in SECURITY_HEADERS.items():
                     response.setdefault(name, value)
                 response["X-Request-ID"] = request_id
+                if traces is not None and span is not None:
+                    response.update(traces.headers(span))
                 if service.admission.draining:
                     response["Connection"] = "close"
             await send(message)
@@ -86,6 +91,20 @@ class Gate:
             if method == "POST" and (route.startswith("/classify") or route.endswith("/infer")):
                 service.metrics.inference(seconds, status)
             self._access.tell(Access(request_id, method, route, status, seconds, in_hand.code))
+            if traces is not None and span is not None:
+                traces.end(
+                    span,
+                    TracedRequest(
+                        request_id=request_id,
+                        method=method,
+                        route=route,
+                        status=status,
+                        code=in_hand.code,
+                        arrived_s=started_s,
+                        body_read_s=in_hand.body_read_s,
+                        images=in_hand.images or (),
+                    ),
+                )
 
     def _refusal(self, scope: Scope, headers: Headers) -> ServiceError | None:
         """Why this request may not come in; also notes the caller for the handlers."""

@@ -55,13 +55,14 @@ class Reached:
 
 @dataclass(frozen=True)
 class Finished:
-    """How image `index` ended, so long after its request came, how long its decoding took, its audit, and where what
-    was computed of it is kept."""
+    """How image `index` ended, so long after its request came; when its decoding began (None where there was none) and
+    how long that took; its audit; and where what was computed of it is kept."""
 
     index: int
     outcome: Outcome
     total_s: float = 0.0
     decode_s: float = 0.0
+    decode_began_s: float | None = None
     draw: Draw | None = None
     work: Work | None = None
 
@@ -82,6 +83,7 @@ class Ticket:
         self._tells_exits = tells_exits
         self._data: bytes | Pixels = b""
         self._decode_s = 0.0
+        self._decode_began_s: float | None = None
         self._draw: Draw | None = None
         self._work: Work | None = None
         self._job: Job | None = None
@@ -124,13 +126,13 @@ class Ticket:
         """With what was computed before, at the exit where the rule has it leave."""
         assert word.taken is not None and word.reason is not None
         self._work = work
-        self._deliver(Answer(word.taken, word.reason, word.taken.number, JobTimes(0.0, ())))
+        self._deliver(Answer(word.taken, word.reason, word.taken.number, JobTimes()))
 
     def answer_late(self, work: Work, word: Word) -> None:
         """With the best exit that was reached, since there is no time to wait for a better one."""
         assert word.taken is not None
         self._work = work
-        self._deliver(Answer(word.taken, "deadline", word.taken.number, JobTimes(0.0, ())))
+        self._deliver(Answer(word.taken, "deadline", word.taken.number, JobTimes()))
 
     def expire(self) -> None:
         """Its deadline has passed: the best exit so far is the answer."""
@@ -198,14 +200,24 @@ class Ticket:
             return
         finally:
             self._data = b""
-        self._decode_s = service.clock() - started_s
+        self._decode_began_s, self._decode_s = started_s, service.clock() - started_s
         service.scheduler.submit(job, pixels)
 
     def _reached(self, taken: ExitTaken, leaves: bool) -> None:
         self._post(Reached(self._index, taken, leaves, self._elapsed_s()))
 
     def _deliver(self, outcome: Outcome) -> None:
-        self._post(Finished(self._index, outcome, self._elapsed_s(), self._decode_s, self._draw, self._work))
+        self._post(
+            Finished(
+                self._index,
+                outcome,
+                self._elapsed_s(),
+                self._decode_s,
+                self._decode_began_s,
+                self._draw,
+                self._work,
+            )
+        )
 
     def _elapsed_s(self) -> float:
         return self._service.clock() - self._order.arrived_s

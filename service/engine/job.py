@@ -48,7 +48,7 @@ class Job:
         self.best: ExitTaken | None = None
         self.stages_run = 0
         self.queued_since_s = 0.0
-        self.times = JobTimes(0.0, ())
+        self.times = JobTimes()
         self._deliver = deliver
         self._released = released
         self._reached = reached

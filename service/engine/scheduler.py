@@ -24,7 +24,7 @@ from service.engine.warmup import WarmUpStep, warm_up
 from service.engine.watch import WARM_UP_LIMIT_S, Running, stall_limit_s
 from service.errors import InferenceFailedError, NotReadyError
 from service.metrics import Metrics
-from service.types import Clock, JobTimes
+from service.types import Clock, JobTimes, StageRun
 
 
 class Scheduler:
@@ -283,11 +283,11 @@ class Scheduler:
             self._metrics.batch(stage, len(jobs), ended_s - started_s)
             self.costs.observe(stage, len(jobs), ended_s - started_s)
             for row, (job, word) in enumerate(zip(jobs, words, strict=True)):
-                waited_s = max(0.0, started_s - job.queued_since_s)
-                job.times = JobTimes(job.times.queue_s + waited_s, (*job.times.stages_s, ended_s - started_s))
+                run = StageRun(stage, min(started_s, job.queued_since_s), started_s, ended_s, len(jobs))
+                job.times = JobTimes((*job.times.runs, run))
                 job.stages_run = stage
                 if not job.is_background:
-                    self._metrics.image_at(stage, waited_s + ended_s - started_s)
+                    self._metrics.image_at(stage, run.seconds)
                     self._guard.charge(job.owner, stage, (ended_s - started_s) / len(jobs))
                 fate = self._fates.after(job, word)
                 if fate.outcome is not None and not self._leaves_state(stage, fate.job):

@@ -12,7 +12,7 @@ from fastapi.responses import Response
 from service.api.answers import budget_ref, result_of
 from service.api.body import INLINE_BYTES, BodyLimits, ImageInput, read_body
 from service.api.classify import body_limits, owner_of, read_order
-from service.api.deps import Service, check_engine, service_of
+from service.api.deps import Service, check_engine, count_body, service_of
 from service.api.handlers import request_id_of
 from service.api.openinference.encoding import compress, expand, wanted
 from service.api.openinference.images import images_of
@@ -57,7 +57,7 @@ async def infer(request: Request) -> Response:
     headers, query = request.headers, dict(request.query_params)
     with service.admission.request(), service.admission.body() as take:
         body = await read_body(request.stream(), headers.get("content-length"), body_limits(service), take)
-        service.metrics.phase("read", service.clock() - arrived_s)
+        count_body(service, arrived_s)
         if len(body) <= INLINE_BYTES and "content-encoding" not in headers:
             asked = read_inference(service, body, headers, query, take)
         else:
