@@ -12,10 +12,13 @@ The code is also the metric label (`dvt_refusals_total{code=...}`). `docs/errors
 | 400 | bad_multipart | a multipart body that cannot be taken apart |
 | 400 | bad_json | a body that is not the JSON expected |
 | 400 | bad_base64 | an image that is not base64 |
+| 400 | bad_encoding | a compressed body that cannot be expanded |
+| 400 | bad_tensor | a tensor that the model does not take, or whose data is not what it says |
 | 401 | unauthorized | no key, or one that is not known |
 | 403 | forbidden | a key that may not do this |
 | 403 | above_ceiling | a request dearer than the operator allows |
 | 404 | not_found | no such path |
+| 404 | unknown_model | a model or a version that is not served |
 | 404 | unknown_result | a result that this key did not ask for, or that is too old |
 | 405 | method_not_allowed | a path that does not know this method |
 | 408 | body_timeout | a body that does not arrive in time |
@@ -26,6 +29,7 @@ The code is also the metric label (`dvt_refusals_total{code=...}`). `docs/errors
 | 413 | image_too_large | an image file over its limit |
 | 413 | too_many_images | more images or parts than one request may hold |
 | 413 | too_many_pixels | an image with more pixels than its limit |
+| 415 | unsupported_encoding | a body compressed in a way that the service does not read |
 | 415 | unsupported_image | bytes that are no image of a format that the service reads |
 | 421 | host_not_allowed | a Host header that is not on the list |
 | 422 | budget_not_met | a budget that nothing measured meets; `nearest` is what could be had |
@@ -36,6 +40,7 @@ The code is also the metric label (`dvt_refusals_total{code=...}`). `docs/errors
 | 499 | client_closed | the client left before its answer (only counted, nobody reads it) |
 | 500 | inference_failed | this image could not be computed |
 | 500 | internal | a bug |
+| 501 | not_offered | a call of the Open Inference Protocol that this service has no use for |
 | 503 | draining | the service is shutting down |
 | 503 | not_ready | the service is starting, or its engine has stopped |
 | 503 | replicas_unreachable | a budget that cannot be changed for all replicas now |
@@ -134,6 +139,22 @@ class BadBase64Error(ServiceError):
     title = "Malformed base64"
 
 
+class BadEncodingError(ServiceError):
+    """A compressed body that cannot be expanded."""
+
+    status = 400
+    code = "bad_encoding"
+    title = "Malformed compressed body"
+
+
+class BadTensorError(ServiceError):
+    """A tensor that the model does not take, or whose data is not what it says of itself (`/v2`)."""
+
+    status = 400
+    code = "bad_tensor"
+    title = "Malformed tensor"
+
+
 class UnauthorizedError(ServiceError):
     """No key, or one that is not known. Sends `WWW-Authenticate: Bearer`."""
 
@@ -167,6 +188,14 @@ class NotFoundError(ServiceError):
     status = 404
     code = "not_found"
     title = "Not found"
+
+
+class UnknownModelError(ServiceError):
+    """A model or a version that is not served (`/v2`)."""
+
+    status = 404
+    code = "unknown_model"
+    title = "Unknown model"
 
 
 class UnknownResultError(ServiceError):
@@ -249,6 +278,14 @@ class TooManyPixelsError(ServiceError):
     title = "Too many pixels"
 
 
+class UnsupportedEncodingError(ServiceError):
+    """A body compressed in a way that the service does not read (`/v2`)."""
+
+    status = 415
+    code = "unsupported_encoding"
+    title = "Unsupported encoding"
+
+
 class UnsupportedImageError(ServiceError):
     """Bytes that are no image of a format, or with pixels of a kind, that the service reads."""
 
@@ -311,6 +348,14 @@ class ClientClosedError(ServiceError):
     status = 499
     code = "client_closed"
     title = "Client closed request"
+
+
+class NotOfferedError(ServiceError):
+    """A call of the Open Inference Protocol that this service has no use for (`/v2`)."""
+
+    status = 501
+    code = "not_offered"
+    title = "Not offered"
 
 
 class UnavailableError(ServiceError):
@@ -376,6 +421,7 @@ def render_markdown() -> str:
         "Every error is a problem document (RFC 9457, `application/problem+json`) with `type`, `title`, `status`,",
         "`detail`, `code` and `request_id`. `code` is stable: programs may rely on it, and",
         "`dvt_refusals_total{code=...}` counts by it. `detail` is for people: the value, the limit, the way out.",
+        'Under `/v2` an error is that protocol\'s `{"error": detail}`, with the same status.',
         "",
         "| status | code | when |",
         "|---|---|---|",

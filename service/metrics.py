@@ -1,9 +1,10 @@
 """What the service counts, in a registry of its own; `GET /metrics` shows it. Base units, bounded labels."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal, get_args
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector, Summary
 from prometheus_client.exposition import generate_latest
 
 from service.errors import kinds
@@ -19,6 +20,17 @@ Found = Literal["stored", "resumed", "missed"]
 PHASES = ("read", "decode", "queue", "compute", "total")
 
 
+@dataclass(frozen=True)
+class Tally:
+    """How often something was measured since the start, and the seconds that it took altogether."""
+
+    count: int = 0
+    seconds: float = 0.0
+
+    def plus(self, seconds: float) -> "Tally":
+        return Tally(self.count + 1, self.seconds + seconds)
+
+
 class Metrics:
     """All metrics of one service. `exits` is K; exits and stages are labelled from 1."""
 
@@ -29,6 +41,17 @@ class Metrics:
         registry = self.registry
         self._requests = Counter(
             "dvt_http_requests", "Requests answered.", ("method", "route", "status"), registry=registry
+        )
+        self._inference = Summary(
+            "dvt_inference_request_seconds",
+            "Requests to classify images, from arrival to answer.",
+            ("outcome",),
+            registry=registry,
+        )
+        self._last_inference = Gauge(
+            "dvt_last_inference_timestamp_seconds",
+            "When the last of them was answered, else 0.",
+            registry=registry,
         )
         self._refusals = Counter("dvt_refusals", "Requests and images refused or failed.", ("code",), registry=registry)
         self._exits = Counter("dvt_exits", "Images answered at an exit.", ("exit", "reason"), registry=registry)
@@ -48,6 +71,7 @@ class Metrics:
         self._batch = Histogram(
             "dvt_batch_images", "Images of one batch.", ("stage",), registry=registry, buckets=_BATCH
         )
+        self._batches: dict[int, Tally] = {}
         self._failures = Counter(
             "dvt_batch_failures", "Batches that failed and were split.", ("stage",), registry=registry
         )
@@ -132,6 +156,8 @@ class Metrics:
                 self._reuse.labels(call, seen)
         for what, why in (("state", "needed"), ("state", "full"), ("state", "old"), ("answer", "full")):
             self._evictions.labels(what, why)
+        for outcome in ("success", "fail"):
+            self._inference.labels(outcome)
         for kind in kinds():
             self._refusals.labels(kind.code)
 
@@ -140,6 +166,11 @@ class Metrics:
 
     def request(self, method: str, route: str, status: int) -> None:
         self._requests.labels(method, route, str(status)).inc()
+
+    def inference(self, seconds: float, *, is_success: bool) -> None:
+        """A request to classify images was answered."""
+        self._inference.labels("success" if is_success else "fail").observe(seconds)
+        self._last_inference.set_to_current_time()
 
     def refusal(self, code: str) -> None:
         self._refusals.labels(code).inc()
@@ -172,6 +203,7 @@ class Metrics:
         sizes, times = self._by_stage[stage - 1]
         sizes.observe(images)
         times.observe(seconds)
+        self._batches[images] = self._batches.get(images, Tally()).plus(seconds)
 
     def batch_failed(self, stage: int) -> None:
         self._failures.labels(str(stage)).inc()
@@ -229,3 +261,29 @@ class Metrics:
 
     def ready(self, is_ready: bool) -> None:
         self._ready.set(is_ready)
+
+    # What was counted, to be told in another form than Prometheus's.
+
+    @property
+    def last_inference_s(self) -> float:
+        """When a request to classify images was last answered, in seconds of the epoch; 0 where none was."""
+        return next(sample.value for metric in self._last_inference.collect() for sample in metric.samples)
+
+    @property
+    def batches(self) -> Mapping[int, Tally]:
+        """Batches by their number of images, all stages together."""
+        return dict(self._batches)
+
+    def requests(self, *, is_success: bool) -> Tally:
+        """Requests to classify images."""
+        return _tally(self._inference, {"outcome": "success" if is_success else "fail"})
+
+    def images(self, phase: str) -> Tally:
+        """Answered images, and their time in one of `PHASES`."""
+        return _tally(self._phase, {"phase": phase})
+
+
+def _tally(metric: Histogram | Summary, labels: dict[str, str]) -> Tally:
+    samples = (sample for family in metric.collect() for sample in family.samples if sample.labels == labels)
+    values = {sample.name.rpartition("_")[2]: sample.value for sample in samples}
+    return Tally(int(values["count"]), values["sum"])

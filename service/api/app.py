@@ -11,6 +11,7 @@ from service.api.deps import Service
 from service.api.feedback import FeedbackBody
 from service.api.handlers import add_handlers
 from service.api.middleware import Gate
+from service.api.openinference import description, infer, refused
 from service.api.refine import RefineBody
 from service.api.schemas import BudgetBody, Problem
 from service.decode import silence_pillow
@@ -24,7 +25,8 @@ _SETTLE_EVERY_S = 1.0
 _DESCRIPTION = """Image classification that spends on each image as little computation as it needs.
 
 An image leaves the cascade at the first exit that is confident enough; the **budget** says what is enough.
-Every error is a problem document (RFC 9457) with a stable `code`."""
+Every error is a problem document (RFC 9457) with a stable `code`; under `/v2`, the Open Inference Protocol, it is
+that protocol's `{"error": "..."}`."""
 
 
 def create_app(service: Service, version: str) -> FastAPI:
@@ -63,6 +65,8 @@ def create_app(service: Service, version: str) -> FastAPI:
     )
     app.state.service = service
     for router in (classify.router, refine.router, feedback.router, budget.router, audit.router, ops.router):
+        app.include_router(router)
+    for router in (description.router, infer.router, refused.router):
         app.include_router(router)
     add_handlers(app)
     _add_schemas(app)

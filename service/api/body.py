@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from models.preprocess import Pixels
 from service.decode import image_too_large, looks_like_an_image
 from service.errors import (
     BadBase64Error,
@@ -40,8 +41,8 @@ FORMS = (
 # So much is taken apart, or hashed, faster than a thread is woken for it.
 INLINE_BYTES = 128 * 1024
 
-ImageInput = bytes | ServiceError
-"""An image's bytes, or why this one (of several) cannot be had."""
+ImageInput = bytes | Pixels | ServiceError
+"""An image's file, its pixels (3, S, S) at input size, or why this one (of several) cannot be had."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def _from_json(body: bytes, limits: BodyLimits) -> tuple[ImageInput, ...]:
     if not images:
         raise MissingImageError("`images` is empty; send at least one image")
     _check_count(len(images), limits)
-    return tuple(_from_base64(number, text, limits) for number, text in enumerate(images))
+    return tuple(from_base64(f"images[{number}]", text, limits) for number, text in enumerate(images))
 
 
 def parse_json(body: bytes) -> object:
@@ -121,9 +122,10 @@ def parse_json(body: bytes) -> object:
         raise BadJsonError(f"the body is not JSON: {reason}") from error
 
 
-def _from_base64(number: int, text: object, limits: BodyLimits) -> ImageInput:
+def from_base64(where: str, text: object, limits: BodyLimits) -> ImageInput:
+    """An image of a JSON body; `where` in it names it."""
     if not isinstance(text, str):
-        return BadBase64Error(f"images[{number}] is no string; send each image as base64")
+        return BadBase64Error(f"{where} is no string; send each image as base64")
     text = "".join(text.split())  # Line feeds, as the command base64 writes them.
     if len(text) // 4 * 3 - 2 > limits.image_bytes:
         return image_too_large(len(text) // 4 * 3, limits.image_bytes)
@@ -131,7 +133,7 @@ def _from_base64(number: int, text: object, limits: BodyLimits) -> ImageInput:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
         return BadBase64Error(
-            f"images[{number}] is not base64 ({error}); encode the file by RFC 4648, section 4, without a prefix"
+            f"{where} is not base64 ({error}); encode the file by RFC 4648, section 4, without a prefix"
         )
 
 

@@ -96,7 +96,7 @@ async def _tell(request: Request, service: Service, order: Order, outbox: Outbox
 async def _read_images(
     request: Request, service: Service, order: Order, take: Callable[[int], None]
 ) -> tuple[ImageInput, ...]:
-    limits = _body_limits(service)
+    limits = body_limits(service)
     body = await read_body(request.stream(), request.headers.get("content-length"), limits, take)
     service.metrics.phase("read", service.clock() - order.arrived_s)
     content_type = request.headers.get("content-type", "")
@@ -175,6 +175,6 @@ def parse_thresholds(text: str) -> Thresholds:
         ) from error
 
 
-def _body_limits(service: Service) -> BodyLimits:
+def body_limits(service: Service) -> BodyLimits:
     settings = service.settings
     return BodyLimits(settings.max_body_bytes, settings.max_image_bytes, settings.max_images, settings.body_seconds)

@@ -1,4 +1,7 @@
-"""The one place that turns errors into problem documents (RFC 9457), and the one that counts them."""
+"""The one place that turns errors into problem documents (RFC 9457), and the one that counts them.
+
+Under `/v2` they leave in the form of the Open Inference Protocol instead.
+"""
 
 from collections.abc import Mapping
 
@@ -7,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.types import Scope
 
 from service.api.deps import Service, service_of
 from service.api.schemas import PROBLEM_JSON, Problem
@@ -43,8 +47,13 @@ def problem_response(problem: Problem, headers: Mapping[str, str] | None = None)
     return JSONResponse(problem.model_dump(), problem.status, dict(headers or {}), PROBLEM_JSON)
 
 
-def respond(service: Service, error: ServiceError, request_id: str) -> Response:
-    return problem_response(problem_of(service, error, request_id), error.headers)
+def respond(service: Service, error: ServiceError, scope: Scope) -> Response:
+    """The answer to a request that fails as a whole, in the form that its path's clients read."""
+    problem = problem_of(service, error, str(scope[REQUEST_ID]))
+    path = scope["path"]
+    if path == "/v2" or path.startswith("/v2/"):
+        return JSONResponse({"error": problem.detail}, problem.status, dict(error.headers))
+    return problem_response(problem, error.headers)
 
 
 def add_handlers(app: FastAPI) -> None:
@@ -52,18 +61,18 @@ def add_handlers(app: FastAPI) -> None:
 
     async def on_service_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, ServiceError)
-        return respond(service_of(request), error, request_id_of(request))
+        return respond(service_of(request), error, request.scope)
 
     async def on_http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        return respond(service_of(request), _of_framework(request, error), request_id_of(request))
+        return respond(service_of(request), _of_framework(request, error), request.scope)
 
     async def on_invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        return respond(service_of(request), _of_validation(error), request_id_of(request))
+        return respond(service_of(request), _of_validation(error), request.scope)
 
     async def on_disconnect(request: Request, _: Exception) -> Response:
-        return respond(service_of(request), ClientClosedError("the client left"), request_id_of(request))
+        return respond(service_of(request), ClientClosedError("the client left"), request.scope)
 
     app.add_exception_handler(ServiceError, on_service_error)
     app.add_exception_handler(HTTPException, on_http_error)

@@ -22,7 +22,7 @@ SECURITY_HEADERS = {
     "Cache-Control": "no-store",
 }
 
-_OPEN_PATHS = ("/health/live", "/health/ready")
+_OPEN_PATHS = ("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -62,7 +62,7 @@ class Gate:
         try:
             refusal = self._refusal(scope, headers)
             if refusal is not None:
-                await respond(service, refusal, request_id)(scope, receive, finish)
+                await respond(service, refusal, scope)(scope, receive, finish)
             else:
                 await self._app(scope, receive, finish)
         except Exception:
@@ -71,14 +71,17 @@ class Gate:
             if status:
                 raise  # Half an answer is on its way: the server can only cut the connection.
             detail = f"a bug in the service; its log has the cause under request_id {request_id}"
-            await respond(service, InternalError(detail), request_id)(scope, receive, finish)
+            await respond(service, InternalError(detail), scope)(scope, receive, finish)
         finally:
             route = getattr(scope.get("route"), "path", "unmatched")
             method = (
                 scope["method"] if scope["method"] in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS") else "other"
             )
+            seconds = service.clock() - started_s
             service.metrics.request(method, route, status)
-            quiet = route.startswith("/health") or route == "/metrics"
+            if method == "POST" and (route.startswith("/classify") or route.endswith("/infer")):
+                service.metrics.inference(seconds, is_success=status == 200)
+            quiet = route.startswith(("/health", "/v2/health")) or route == "/metrics"
             service.log.log(
                 10 if quiet else 20,
                 "request",
@@ -87,7 +90,7 @@ class Gate:
                     "method": method,
                     "route": route,
                     "status": status,
-                    "ms": round((service.clock() - started_s) * 1000, 1),
+                    "ms": round(seconds * 1000, 1),
                 },
             )
 

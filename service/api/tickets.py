@@ -6,8 +6,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import numpy as np
 from fastapi import Request
 
+from models.preprocess import Pixels
 from service.api.body import INLINE_BYTES, ImageInput
 from service.api.deps import Service
 from service.api.mailbox import Mailbox
@@ -77,14 +79,14 @@ class Ticket:
         self._index = index
         self._post = post
         self._tells_exits = tells_exits
-        self._data = b""
+        self._data: bytes | Pixels = b""
         self._decode_s = 0.0
         self._draw: Draw | None = None
         self._work: Work | None = None
         self._job: Job | None = None
 
-    def start(self, data: bytes, key: ContentKey | None) -> None:
-        """With its permit, from an image file. What is known of the same file is used."""
+    def start(self, data: bytes | Pixels, key: ContentKey | None) -> None:
+        """With its permit, from an image file or its pixels. What is known of the same is used."""
         service, order = self._service, self._order
         self._draw = service.audit.draw(order.resolved.thresholds) if order.by_budget else None
         # Who is drawn is computed from the start: the lottery must not depend on what was seen before, and the audit is
@@ -183,7 +185,8 @@ class Ticket:
             return
         started_s = service.clock()
         try:
-            pixels = decode(self._data, service.model.config.input, service.limits)
+            data = self._data
+            pixels = data if isinstance(data, np.ndarray) else decode(data, service.model.config.input, service.limits)
         except ServiceError as error:
             job.close(error)
             return
@@ -246,8 +249,12 @@ async def _content_keys(service: Service, order: Order, images: Sequence[ImageIn
     def keys() -> dict[int, ContentKey | None]:
         return {index: contents.of(image, order.owner) for index, image in whole.items()}
 
-    is_quick = sum(map(len, whole.values())) <= INLINE_BYTES
+    is_quick = sum(map(_size_bytes, whole.values())) <= INLINE_BYTES
     return keys() if is_quick else await asyncio.to_thread(keys)
+
+
+def _size_bytes(image: bytes | Pixels) -> int:
+    return len(image) if isinstance(image, bytes) else image.nbytes
 
 
 async def first_finished(mailbox: Mailbox[News]) -> Finished:

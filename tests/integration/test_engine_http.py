@@ -1,6 +1,7 @@
 """What a client sees of the schedule: failing neighbours, mixed wishes in one batch, the ceiling, overload, leaving."""
 
 import asyncio
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from service.api.app import create_app
 from service.engine.costs import StageCosts
+from tests.integration.infer_requests import INFER, files
 from tests.service.cascades import FakeBackend, client_of, make_service, picture, small_profiles, sure_at, wait_until
 
 EASY, MEDIUM, HARD, BAD, NANS = 4, 9, 14, 66, 67
@@ -127,7 +129,12 @@ def test_while_it_warms_up_it_says_what_and_refuses_work(tmp_path: Path) -> None
     assert (live.status_code, later.status_code) == (200, 200)
 
 
-def test_a_client_that_leaves_costs_no_further_stage(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [("/classify", picture(HARD)), (INFER, json.dumps(files(HARD)).encode())],
+    ids=["classify", "infer"],
+)
+def test_a_client_that_leaves_costs_no_further_stage(tmp_path: Path, path: str, body: bytes) -> None:
     """The client goes while its image is in stage 1; its place is free as soon as that batch ends."""
     gate = threading.Event()
     backend = FakeBackend(script, gate=gate)
@@ -136,11 +143,11 @@ def test_a_client_that_leaves_costs_no_further_stage(tmp_path: Path) -> None:
     async def leave() -> None:
         app = create_app(service, "0")
         gone = asyncio.Event()
-        body = [{"type": "http.request", "body": picture(HARD), "more_body": False}]
+        messages = [{"type": "http.request", "body": body, "more_body": False}]
 
         async def receive() -> dict[str, object]:
-            if body:
-                return body.pop()
+            if messages:
+                return messages.pop()
             await gone.wait()
             return {"type": "http.disconnect"}
 
@@ -151,8 +158,8 @@ def test_a_client_that_leaves_costs_no_further_stage(tmp_path: Path) -> None:
             "type": "http",
             "http_version": "1.1",
             "method": "POST",
-            "path": "/classify",
-            "raw_path": b"/classify",
+            "path": path,
+            "raw_path": path.encode(),
             "query_string": b"",
             "headers": [(b"host", b"localhost")],
             "scheme": "http",
