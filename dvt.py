@@ -43,9 +43,7 @@ COMMANDS = (
     Command("convert", "Make a bundle", "models.cli", "turn a published checkpoint (*.pth.tar) into a bundle"),
     Command("export", "Make a bundle", "models.cli", "add one ONNX graph a stage to a bundle, checked against PyTorch"),
     Command("bench", "Measure", "benchmarks.cli", "throughput, latency and cost of the service, beside other servers"),
-    Command(
-        "completion", "Shell", "service.commands.completion", "let the shell complete what is typed after dvt"
-    ),
+    Command("completion", "Shell", "service.commands.completion", "let the shell complete what is typed after dvt"),
 )
 
 # Import name -> what installs it, for a command that finds it missing.

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -67,13 +68,15 @@ def flags_of(form: object) -> str | None:
     words = []
     for name, value in form.items():
         if name == "max_risk" and isinstance(value, dict):
-            words += [f"--max-{risk.replace('_', '-')} {limit:g}" for risk, limit in value.items()]
+            words += [f"--max-{risk.replace('_', '-')} {_number(limit)}" for risk, limit in value.items()]
         elif name == "auto" and isinstance(value, dict):
-            words += [f"--auto-p99-ms {value['p99_ms']:g} --floor {value['floor']} --ceiling {value['ceiling']}"]
+            floor, ceiling = (shlex.quote(str(value.get(end))) for end in ("floor", "ceiling"))
+            words.append(f"--auto-p99-ms {_number(value.get('p99_ms'))} --floor {floor} --ceiling {ceiling}")
         elif name == "thresholds" and isinstance(value, list | tuple):
-            words.append("--thresholds " + ",".join("null" if each is None else f"{each:g}" for each in value))
+            words.append("--thresholds " + ",".join("null" if each is None else _number(each) for each in value))
         else:
-            words.append(f"--{name.replace('_', '-')} {value}")
+            shown = shlex.quote(value) if isinstance(value, str) else _number(value)
+            words.append(f"--{name.replace('_', '-')} {shown}")
     return " ".join(words)
 
 
@@ -194,6 +197,14 @@ def _show(args: argparse.Namespace, answer: T, show: Callable[[T], None]) -> Non
 
 def _thresholds(point: Point) -> str:
     return ",".join("null" if each is None else f"{each:.4g}" for each in point.thresholds)
+
+
+def _number(value: object) -> str:
+    """Short where that is the same number: a limit that is rounded down cannot be met."""
+    if not isinstance(value, int | float):
+        return str(value)
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)
 
 
 def _write_json(document: object) -> None:
