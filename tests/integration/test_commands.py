@@ -215,7 +215,7 @@ def test_the_budget_is_seen_changed_and_told_as_it_can_be_typed(dvt: Dvt, port: 
 
 
 def test_watch_tells_each_change_until_ctrl_c(dvt: Dvt, port: int, tmp_path: Path) -> None:
-    words = [sys.executable, ROOT / "dvt.py", "budget", "watch", "--every", "0.02", "--json", "--url", at(port)]
+    words: list[str | Path] = [sys.executable, ROOT / "dvt.py", "budget", "watch", "--every", "0.02", "--json", "--url", at(port)]
     with subprocess.Popen(words, env=environment(tmp_path), stdout=subprocess.PIPE, text=True) as watching:
         assert watching.stdout is not None
         first = json.loads(watching.stdout.readline())
@@ -246,7 +246,7 @@ def test_top_without_a_terminal_names_the_way_to_a_single_look(dvt: Dvt, port: i
 
 def test_top_draws_in_a_terminal_until_ctrl_c(port: int, tmp_path: Path) -> None:
     master, terminal = os.openpty()
-    words = [sys.executable, ROOT / "dvt.py", "top", "--every", "0.1", "--url", at(port)]
+    words: list[str | Path] = [sys.executable, ROOT / "dvt.py", "top", "--every", "0.1", "--url", at(port)]
     env = environment(tmp_path, TERM="xterm", COLUMNS="100", LINES="40")
     with subprocess.Popen(words, env=env, stdout=terminal, stderr=terminal, stdin=terminal) as drawing:
         os.close(terminal)
@@ -267,7 +267,7 @@ def test_top_draws_in_a_terminal_until_ctrl_c(port: int, tmp_path: Path) -> None
 
 
 def test_who_reads_only_the_beginning_gets_no_traceback(port: int, photos: Path, tmp_path: Path) -> None:
-    words = [sys.executable, ROOT / "dvt.py", "classify", photos, "--url", at(port)]
+    words: list[str | Path] = [sys.executable, ROOT / "dvt.py", "classify", photos, "--url", at(port)]
     ended = subprocess.Popen(
         words, env=environment(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
