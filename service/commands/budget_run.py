@@ -97,8 +97,8 @@ def in_words(budget: Budget) -> list[str]:
 def point_in_words(point: Point) -> str:
     """Its name or its number on the frontier, and what is known of it."""
     words = [f"thresholds {_thresholds(point)}"]
-    if point.profile is not None or point.operating_point is not None:
-        words.insert(0, point.profile or f"point {point.operating_point}")
+    if point.profile is not None or point.number is not None:
+        words.insert(0, point.profile or f"point {point.number}")
     if point.mean_gmacs is not None:
         words.append(f"{point.mean_gmacs:.4g} GMACs")
     if point.top1 is not None:
@@ -113,7 +113,7 @@ def frontier_tables(frontier: Frontier) -> list[Table]:
     for title, points in (("profiles", frontier.profiles), ("frontier", frontier.frontier)):
         rows = tuple(
             (
-                printable(point.profile or (str(point.operating_point) if point.operating_point is not None else "")),
+                printable(point.profile or (str(point.number) if point.number is not None else "")),
                 "" if point.mean_gmacs is None else f"{point.mean_gmacs:.4f}",
                 "" if point.top1 is None else f"{100 * point.top1:.2f}",
                 _thresholds(point),

@@ -7,7 +7,7 @@ EXIT = {"number": 1, "of": 3, "grid": 7, "confidence": 0.61, "threshold": 0.83}
 COMPUTE = {"gmacs": 0.1, "full_gmacs": 1.0, "static_gmacs": 0.8, "saved": 0.9}
 PREDICTIONS = [{"label": "cat", "index": 2, "probability": 0.61}, {"label": "dog", "index": 3, "probability": 0.3}]
 MODEL = {"name": "small", "sha256": "a" * 64}
-BUDGET_REF = {"revision": 7, "operating_point": 31, "profile": "balanced"}
+BUDGET_REF = {"revision": 7, "operating_point": 2, "point": 31, "profile": "balanced"}
 RESULT: dict[str, Any] = {
     "id": "0900b959c5d8c1b1a1f2f3d4e5c6b7a8",
     "predictions": PREDICTIONS,
@@ -26,7 +26,7 @@ PROBLEM = {
 }
 ANSWER = {"request_id": "9f5be69ba54c2a3a", "model": MODEL, "budget": BUDGET_REF, "results": [RESULT]}
 POINT = {
-    "operating_point": 3,
+    "number": 3,
     "profile": "fast",
     "thresholds": [0.4, None],
     "top1": 0.8,
@@ -35,7 +35,14 @@ POINT = {
     "certificate": {"risk": "disagreement", "epsilon": 0.01, "delta": 0.05},
     "uncertified": None,
 }
-BUDGET = {"revision": 7, "request": {"profile": "fast"}, "resolved": POINT, "in_force": POINT, "ceiling": None}
+BUDGET = {
+    "revision": 7,
+    "operating_point": 1,
+    "request": {"profile": "fast"},
+    "resolved": POINT,
+    "in_force": POINT,
+    "ceiling": None,
+}
 
 EXIT_EVENT = {
     "index": 0,

@@ -9,7 +9,7 @@ from tests.dvt_client.samples import ANSWER, POINT, PROBLEM, RESULT
 
 def test_an_answer_is_read_field_for_field() -> None:
     answer = read(Classification, json.loads(json.dumps(ANSWER)))
-    assert (answer.request_id, answer.model.name, answer.budget.operating_point) == ("9f5be69ba54c2a3a", "small", 31)
+    assert (answer.request_id, answer.model.name, answer.budget.point) == ("9f5be69ba54c2a3a", "small", 31)
     result = answer.result
     assert (result.label, result.probability, result.exit.reason) == ("cat", 0.61, "confident")
     assert (result.timing_ms.stages, result.timing_ms.total, result.certificate) == ((2.5,), 5.0, None)
@@ -47,7 +47,7 @@ def test_never_stays_never() -> None:
         ({"thresholds": 1}, "thresholds is 1, expected a list"),
         ({"thresholds": ["x"]}, r"thresholds\[0\] is 'x', expected float"),
         ({"top1": True}, "top1 is True, expected float"),
-        ({"operating_point": 1.5}, "operating_point is 1.5, expected int"),
+        ({"number": 1.5}, "number is 1.5, expected int"),
         ({"certificate": {}}, "certificate has no 'risk'"),
     ],
 )

@@ -215,7 +215,17 @@ def test_the_budget_is_seen_changed_and_told_as_it_can_be_typed(dvt: Dvt, port: 
 
 
 def test_watch_tells_each_change_until_ctrl_c(dvt: Dvt, port: int, tmp_path: Path) -> None:
-    words: list[str | Path] = [sys.executable, ROOT / "dvt.py", "budget", "watch", "--every", "0.02", "--json", "--url", at(port)]
+    words: list[str | Path] = [
+        sys.executable,
+        ROOT / "dvt.py",
+        "budget",
+        "watch",
+        "--every",
+        "0.02",
+        "--json",
+        "--url",
+        at(port),
+    ]
     with subprocess.Popen(words, env=environment(tmp_path), stdout=subprocess.PIPE, text=True) as watching:
         assert watching.stdout is not None
         first = json.loads(watching.stdout.readline())

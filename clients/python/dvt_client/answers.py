@@ -98,10 +98,14 @@ class ModelRef:
 
 @dataclass(frozen=True)
 class BudgetRef:
-    """What decided: the budget in force, or what the request asked for itself (then the latter two are of that)."""
+    """What decided: the budget in force, or what the request asked for itself (then the latter two are of that).
+
+    `revision` counts what operators have asked for, `operating_point` what load and audits have changed since the
+    start; `point` is a number on the frontier."""
 
     revision: int
-    operating_point: int | None
+    operating_point: int
+    point: int | None
     profile: str | None
 
 
@@ -127,11 +131,11 @@ class Classification:
 
 @dataclass(frozen=True)
 class Point:
-    """A threshold vector and, where it was measured, what it does: `operating_point` is its number on the frontier.
+    """A threshold vector and, where it was measured, what it does: `number` is its place on the frontier.
 
     `uncertified` tells why there is no certificate."""
 
-    operating_point: int | None
+    number: int | None
     profile: str | None
     thresholds: tuple[float | None, ...]
     top1: float | None
@@ -143,9 +147,12 @@ class Point:
 
 @dataclass(frozen=True)
 class Budget:
-    """`request` can be put back as it is; `resolved` is what it means, `in_force` what images leave by now."""
+    """`request` can be put back as it is; `resolved` is what it means, `in_force` what images leave by now.
+
+    `operating_point` counts what changes without a new `revision`: by load under `auto`, or a fallback."""
 
     revision: int
+    operating_point: int
     request: dict[str, Any]
     resolved: Point
     in_force: Point
