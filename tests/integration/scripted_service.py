@@ -44,10 +44,11 @@ class ScriptedBackend(FakeBackend):
 
 def main(folder: Path, *, is_certified: bool) -> int:
     log.configure("json", "info")
-    names = ("api_keys", "queue_limit", "max_batch", "stall_seconds", "drain_seconds")
+    names = ("queue_limit", "max_batch", "stall_seconds", "drain_seconds")
     variables: dict[str, Any] = {
         name: os.environ[f"DVT_{name.upper()}"] for name in names if f"DVT_{name.upper()}" in os.environ
     }
+    variables["api_keys"] = os.environ.get("DVT_API_KEYS", "")
     profiles = certified_profiles() if is_certified else None
     service = make_service(folder, ScriptedBackend(folder / "hold"), profiles=profiles, **variables)
     listener = server.bind("127.0.0.1", 0)
