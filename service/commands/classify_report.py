@@ -72,6 +72,7 @@ class Report:
         if self._is_json:
             name = type(event).__name__.removesuffix("Event").lower()
             _write_json({"photo": photo, "event": name, **asdict(event)})
+            self._followed = photo
         elif isinstance(event, ExitEvent):
             if self._followed != photo:
                 self._followed = photo
@@ -85,7 +86,8 @@ class Report:
         if isinstance(outcome, Failed):
             print(f"dvt classify: {printable(outcome.photo)}: {printable(outcome.detail)}", file=sys.stderr)
         if self._is_json:
-            _write_json(json_of(outcome))
+            if self._followed != outcome.photo:  # Else its events have told.
+                _write_json(json_of(outcome))
         elif isinstance(outcome, Answered) and self._has_lines:
             indent = "  " if self._followed == outcome.photo else ""
             print(f"{indent}{result_lines(outcome)}", flush=True)
@@ -131,7 +133,7 @@ def exit_line(event: ExitEvent) -> str:
     elif word.threshold is None:
         ending = "goes on, nobody leaves here"
     else:
-        ending = f"goes on, {100 * word.threshold:.1f} % were needed"
+        ending = f"goes on, confidence {word.confidence:.3f} of {word.threshold:.3f}"
     return (
         f"  exit {word.number} of {word.of}, {word.grid}x{word.grid} tokens: {printable(first.label)} "
         f"{100 * first.probability:.1f} %, {ending}{_cost(event.compute.gmacs)}, {event.elapsed_ms:.1f} ms"
