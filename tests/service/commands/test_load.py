@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.commands.load import load_between, quantile_ms, read_look
+from service.commands.load import Look, load_between, quantile_ms, read_look
 from service.metrics import Metrics
 from service.types import ExitReason
 
@@ -12,7 +12,14 @@ from service.types import ExitReason
 def served(metrics: Metrics, exit_number: int, latency_s: float, reason: ExitReason = "confident") -> None:
     metrics.request("POST", "/classify", 200)
     metrics.answered(exit_number, reason, latency_s)
-    metrics.gmacs(0.25, 1.0)
+
+
+def look_at(metrics: Metrics, at_s: float, answered: int = 0) -> Look:
+    """With what so many answers have computed and saved."""
+    text = metrics.render().decode()
+    for name, gmacs in (("spent", 0.25), ("saved", 0.75)):
+        text = text.replace(f"dvt_gmacs_{name}_total 0.0", f"dvt_gmacs_{name}_total {answered * gmacs}")
+    return read_look(text, at_s)
 
 
 def some_metrics() -> Metrics:
@@ -24,7 +31,7 @@ def some_metrics() -> Metrics:
 def test_what_happened_between_two_looks_is_told_by_the_second() -> None:
     metrics = some_metrics()
     served(metrics, 1, 9.0)  # Long ago.
-    before = read_look(metrics.render().decode(), 100.0)
+    before = look_at(metrics, 100.0, answered=1)
     for _ in range(3):
         served(metrics, 1, 0.004)
     served(metrics, 3, 0.2, "final")
@@ -33,7 +40,7 @@ def test_what_happened_between_two_looks_is_told_by_the_second() -> None:
     metrics.refusal("overloaded")
     metrics.queued([5, 0, 2])
     metrics.held(7, 1000)
-    load = load_between(before, read_look(metrics.render().decode(), 102.0))
+    load = load_between(before, look_at(metrics, 102.0, answered=5))
     assert (load.requests_per_s, load.images_per_s, load.refused_per_s) == (2.0, 2.0, 0.5)
     assert (load.queued, load.in_flight, load.saved, load.ready) == ((5, 0, 2), 7, 0.75, True)
     assert load.images_since_start == 5
@@ -49,13 +56,13 @@ def test_a_service_that_began_anew_counts_from_nothing() -> None:
     for _ in range(10):
         served(old, 1, 9.0)
     served(new, 1, 0.004)
-    load = load_between(read_look(old.render().decode(), 0.0), read_look(new.render().decode(), 1.0))
+    load = load_between(look_at(old, 0.0), look_at(new, 1.0))
     assert (load.requests_per_s, load.images_per_s) == (1.0, 1.0)
     assert load.exits[0].p99_ms is not None and load.exits[0].p99_ms <= 5
 
 
 def test_nothing_happened_is_no_division_by_it() -> None:
-    look = read_look(some_metrics().render().decode(), 1.0)
+    look = look_at(some_metrics(), 1.0)
     load = load_between(look, look)
     assert (load.images_per_s, load.saved, load.exits[0].share) == (0.0, None, None)
 
