@@ -20,6 +20,7 @@ The code is also the metric label (`dvt_refusals_total{code=...}`). `docs/errors
 | 405 | method_not_allowed | a path that does not know this method |
 | 408 | body_timeout | a body that does not arrive in time |
 | 409 | feedback_given | a label for a result that has one |
+| 410 | state_gone | a result that cannot be refined (any more) |
 | 412 | revision_changed | a budget that is another one by now (`If-Match`) |
 | 413 | body_too_large | a request body over its limit |
 | 413 | image_too_large | an image file over its limit |
@@ -198,6 +199,14 @@ class FeedbackGivenError(ServiceError):
     status = 409
     code = "feedback_given"
     title = "Feedback already given"
+
+
+class StateGoneError(ServiceError):
+    """A result that this key did not ask for here, or whose state is kept no longer (`DVT_REFINE_SECONDS`)."""
+
+    status = 410
+    code = "state_gone"
+    title = "State gone"
 
 
 class RevisionChangedError(ServiceError):

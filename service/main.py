@@ -23,10 +23,12 @@ from service.engine.audit_file import AuditRecord
 from service.engine.batching import BatchLimits
 from service.engine.budget import Budget
 from service.engine.catalogue import Catalogue
+from service.engine.content import ContentKeys
 from service.engine.draws import Lottery
 from service.engine.exits import ExitMeasure
 from service.engine.feedback import Feedback
 from service.engine.guard import DeepGuard
+from service.engine.kept import KeptLimits, KeptWork
 from service.engine.scheduler import Scheduler
 from service.engine.steering import Steering
 from service.metrics import Metrics
@@ -83,6 +85,10 @@ def build_service(loaded: Loaded, opened: Opened, log: logging.Logger) -> Servic
     log.info("backend", extra={"backend": backend.name, "lanes": backend.lanes, "why": opened.why})
     metrics.state(backend.slots, backend.slot_bytes, lambda: backend.slots_in_use)
     clock = time.monotonic
+    kept = KeptWork(
+        _kept_limits(settings, backend), exits=exits, classes=bundle.config.classes, clock=clock, metrics=metrics
+    )
+    metrics.kept(lambda: kept.resting * backend.slot_bytes, lambda: kept.answers_bytes)
     scheduler = Scheduler(
         backend,
         opened.measure,
@@ -93,6 +99,7 @@ def build_service(loaded: Loaded, opened: Opened, log: logging.Logger) -> Servic
         warm_px=bundle.config.input.size_px,
         stall_s=settings.stall_seconds,
         guard=DeepGuard(settings.guard_share, clock),
+        kept=kept,
     )
     catalogue = Catalogue(
         exits,
@@ -155,10 +162,25 @@ def build_service(loaded: Loaded, opened: Opened, log: logging.Logger) -> Servic
         scheduler=scheduler,
         audit=Audit(lottery, record, budget, fall_back=settings.audit_fallback, metrics=metrics, log=log),
         feedback=Feedback(settings.feedback_results, exits),
+        kept=kept,
+        contents=None
+        if settings.cache == "off"
+        else ContentKeys(bundle.weights_sha256, bundle.config_sha256, is_shared=settings.cache == "shared"),
         decoders=ThreadPoolExecutor(settings.decode_threads or available_cpus(), "dvt-decode"),
         metrics=metrics,
         clock=clock,
         log=log,
+    )
+
+
+def _kept_limits(settings: Settings, backend: StageBackend) -> KeptLimits:
+    """States rest in slots that the backend has anyway, for images that may come in: kept ones make room for them."""
+    state_bytes = settings.refine_bytes or settings.state_bytes // 2
+    return KeptLimits(
+        keep_s=settings.refine_seconds,
+        slots=min(backend.slots, state_bytes // backend.slot_bytes),
+        answers_bytes=settings.cache_bytes,
+        finds_content=settings.cache != "off",
     )
 
 

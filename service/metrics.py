@@ -1,7 +1,7 @@
 """What the service counts, in a registry of its own; `GET /metrics` shows it. Base units, bounded labels."""
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import generate_latest
@@ -12,6 +12,9 @@ from service.types import ExitReason
 # An image takes from a few milliseconds (first exit, idle) to seconds (last exit, full queue).
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _BATCH = (1, 2, 4, 8, 16, 32, 64, 128)
+
+Found = Literal["stored", "resumed", "missed"]
+"""Whether what was asked for was there already, could be gone on with, or neither."""
 
 PHASES = ("read", "decode", "queue", "compute", "total")
 
@@ -53,6 +56,23 @@ class Metrics:
             "dvt_gmacs_spent", "Multiply-accumulates computed for answers, in 1e9.", registry=registry
         )
         self._saved = Counter("dvt_gmacs_saved", "The same, not computed thanks to early exits.", registry=registry)
+        self._reused = Counter(
+            "dvt_gmacs_reused",
+            "The same, not computed since they had been before, for the same image.",
+            registry=registry,
+        )
+        self._reuse = Counter(
+            "dvt_reuse",
+            "Images looked up in what is kept, and how that was found.",
+            ("call", "found"),
+            registry=registry,
+        )
+        self._evictions = Counter(
+            "dvt_kept_evictions", "States and answers kept no longer, and why.", ("what", "why"), registry=registry
+        )
+        self._kept = Gauge(
+            "dvt_kept_bytes", "Memory of states and answers that are kept.", ("what",), registry=registry
+        )
         self._in_flight = Gauge("dvt_in_flight_images", "Images inside the service.", registry=registry)
         self._queued = Gauge("dvt_queued_images", "Images waiting for a stage.", ("stage",), registry=registry)
         self._state = Gauge("dvt_state_reserved_bytes", "Memory reserved for state between stages.", registry=registry)
@@ -107,6 +127,11 @@ class Metrics:
             self._audits.labels(found)
         for direction in ("down", "up"):
             self._auto.labels(direction)
+        for call in ("classify", "refine"):
+            for seen in get_args(Found):
+                self._reuse.labels(call, seen)
+        for what, why in (("state", "needed"), ("state", "full"), ("state", "old"), ("answer", "full")):
+            self._evictions.labels(what, why)
         for kind in kinds():
             self._refusals.labels(kind.code)
 
@@ -123,9 +148,22 @@ class Metrics:
         self._exits.labels(str(exit_number), reason).inc()
         self._latency_by_exit[exit_number - 1].observe(latency_s)
 
-    def gmacs(self, spent: float, full: float) -> None:
+    def gmacs(self, spent: float, reused: float, saved: float) -> None:
+        """Of one answer: computed for it, computed before, and never."""
         self._spent.inc(spent)
-        self._saved.inc(max(0.0, full - spent))
+        self._reused.inc(reused)
+        self._saved.inc(max(0.0, saved))
+
+    def reuse(self, call: Literal["classify", "refine"], found: Found) -> None:
+        self._reuse.labels(call, found).inc()
+
+    def kept(self, state_bytes: Callable[[], int], answers_bytes: Callable[[], int]) -> None:
+        """Both are asked whenever the metrics are read."""
+        self._kept.labels("state").set_function(state_bytes)
+        self._kept.labels("answer").set_function(answers_bytes)
+
+    def kept_evicted(self, what: Literal["state", "answer"], why: Literal["needed", "full", "old"]) -> None:
+        self._evictions.labels(what, why).inc()
 
     def phase(self, name: str, seconds: float) -> None:
         self._by_phase[name].observe(seconds)

@@ -109,6 +109,28 @@ class Settings(BaseModel):
     feedback_results: Annotated[
         int, Field(ge=0, description="Latest results that `POST /feedback` takes a label for, 0.2 KB each; 0: none.")
     ] = 10_000
+    refine_seconds: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=86_400,
+            description="How long after its answer an image can be refined from where it left "
+            "(`POST /classify/{id}/refine`), unless newcomers need its place; 0: never.",
+        ),
+    ] = 60.0
+    refine_bytes: Annotated[
+        int, Field(ge=0, description="Most memory for states kept for that, of DVT_STATE_BYTES; 0: half of it.")
+    ] = 0
+    cache: Annotated[
+        Literal["off", "key", "shared"],
+        Field(
+            description="Whether the same image again is answered from what was computed before: `key` for each key "
+            "(or address) by itself, `shared` whoever sent it first, which others can tell by its speed."
+        ),
+    ] = "key"
+    cache_bytes: Annotated[int, Field(ge=0, description="Most memory for answers that are remembered for both.")] = (
+        64 * MIB
+    )
     redis_url: Annotated[
         SecretStr,
         Field(

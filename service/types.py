@@ -5,7 +5,7 @@ Shapes: S side of the input in px, C classes, K exits. Exits are numbered from 1
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NewType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 ExitReason = Literal["confident", "final", "deadline", "max_exit", "guard"]
 
 Thresholds = tuple[float | None, ...]
+
+ContentKey = NewType("ContentKey", bytes)
+"""Two images with one key have the same file, for the same model and owner."""
 
 Clock = Callable[[], float]
 """Monotonic seconds."""
@@ -50,9 +53,17 @@ class JobTimes:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the engine says about one image; `stages_run`, what it cost, may be more than the exit it left at."""
+    """What the engine says about one image; `stages_run`, what it cost, may be more than the exit it left at.
+
+    Of those only the last were run for this answer, as many as `times` tells of; the others had been before.
+    """
 
     exit: ExitTaken
     reason: ExitReason
     stages_run: int
     times: JobTimes
+
+    @property
+    def stages_before(self) -> int:
+        # A deadline's answer may tell of a stage that ends just then in one place and not in the other.
+        return max(0, self.stages_run - len(self.times.stages_s))

@@ -6,11 +6,12 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from service.api import audit, budget, classify, feedback, ops
+from service.api import audit, budget, classify, feedback, ops, refine
 from service.api.deps import Service
 from service.api.feedback import FeedbackBody
 from service.api.handlers import add_handlers
 from service.api.middleware import Gate
+from service.api.refine import RefineBody
 from service.api.schemas import BudgetBody, Problem
 from service.decode import silence_pillow
 from service.engine.steering import LOOK_EVERY_S
@@ -61,7 +62,7 @@ def create_app(service: Service, version: str) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.service = service
-    for router in (classify.router, feedback.router, budget.router, audit.router, ops.router):
+    for router in (classify.router, refine.router, feedback.router, budget.router, audit.router, ops.router):
         app.include_router(router)
     add_handlers(app)
     _add_schemas(app)
@@ -99,7 +100,7 @@ def _add_schemas(app: FastAPI) -> None:
     def openapi() -> dict[str, object]:
         schema = draw()
         shapes = schema.setdefault("components", {}).setdefault("schemas", {})
-        for kind in (Problem, BudgetBody, FeedbackBody):
+        for kind in (Problem, BudgetBody, FeedbackBody, RefineBody):
             shape = kind.model_json_schema(ref_template="#/components/schemas/{model}")
             for name, part in {**shape.pop("$defs", {}), kind.__name__: shape}.items():
                 shapes.setdefault(name, part)

@@ -37,6 +37,9 @@ FORMS = (
     '(curl --data-binary @photo.jpg), or JSON {"images": ["<base64>"]}'
 )
 
+# So much is taken apart, or hashed, faster than a thread is woken for it.
+INLINE_BYTES = 128 * 1024
+
 ImageInput = bytes | ServiceError
 """An image's bytes, or why this one (of several) cannot be had."""
 

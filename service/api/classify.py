@@ -1,51 +1,36 @@
 """`POST /classify`: images in, in one of three forms; for each the answer of an exit, or its own error."""
 
 import asyncio
-import secrets
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from pydantic import ValidationError
 
-from service.api.body import BodyLimits, images_of, read_body
+from service.api.answers import response_of, result_of
+from service.api.body import INLINE_BYTES, BodyLimits, ImageInput, images_of, read_body
 from service.api.deps import Service, check_engine, service_of
-from service.api.handlers import invalid_parameter, problem_of, problem_response, request_id_of
+from service.api.events import EVENTS_DOC, EventStream, Outbox, tell_all, wants_events
+from service.api.handlers import invalid_parameter, request_id_of
 from service.api.keys import Caller
 from service.api.schemas import (
-    BudgetRef,
-    CertificateRef,
     ClassifyQuery,
     ClassifyResponse,
-    Compute,
-    ExitInfo,
-    ImageError,
-    ImageResult,
-    ModelRef,
-    Prediction,
-    Timing,
-    certificate_ref,
     problems,
     query_parameters,
 )
-from service.api.tickets import Finished, Order, finish_all, until_gone
+from service.api.tickets import Order, finish_all, under_way, until_gone
 from service.engine.budget import confidence_rule
 from service.engine.catalogue import BudgetRequest, Resolved
-from service.engine.feedback import Answered
 from service.errors import (
     InvalidParameterError,
     InvalidThresholdsError,
-    ServiceError,
 )
 from service.types import Answer, ExitRule, Thresholds
 
 router = APIRouter(tags=["classify"])
-
-# A body this small is taken apart faster than a thread is woken for it.
-_INLINE_BYTES = 128 * 1024
 
 _BINARY = {"type": "string", "format": "binary"}
 _BODY: dict[str, Any] = {
@@ -74,7 +59,7 @@ _BODY: dict[str, Any] = {
 @router.post(
     "/classify",
     response_model=ClassifyResponse,
-    responses=problems(400, 401, 403, 408, 413, 415, 422, 500, 503, 504),
+    responses={200: EVENTS_DOC, **problems(400, 401, 403, 408, 413, 415, 422, 500, 503, 504)},
     openapi_extra={"parameters": query_parameters(ClassifyQuery), "requestBody": _BODY},
     summary="Classify images",
 )
@@ -82,26 +67,42 @@ async def classify(request: Request) -> Response:
     """Images as a multipart field `image` (repeatable), as a raw body, or as base64 in JSON.
 
     200 if any image succeeded, with each failed one's problem document in its place; else the status of the error.
+    With `Accept: text/event-stream` a stream of events, the exits of each image as it reaches them.
     """
     service = service_of(request)
     order = read_order(service, read_query(request), owner_of(request), request.scope["dvt.arrived_s"])
     check_engine(service)
+    if wants_events(request):
+        return EventStream(request, order, lambda outbox: _tell(request, service, order, outbox))
     with service.admission.request(), service.admission.body() as take:
-        limits = _body_limits(service)
-        body = await read_body(request.stream(), request.headers.get("content-length"), limits, take)
-        service.metrics.phase("read", service.clock() - order.arrived_s)
-        content_type = request.headers.get("content-type", "")
-        if len(body) <= _INLINE_BYTES:
-            images = images_of(body, content_type, limits)
-        else:
-            images = await asyncio.to_thread(images_of, body, content_type, limits)
-        del body
+        images = await _read_images(request, service, order, take)
         finished = await until_gone(request, finish_all(service, order, images))
     results = [
-        _result(service, order, one, one.outcome) if isinstance(one.outcome, Answer) else one.outcome
+        result_of(service, order, one, one.outcome) if isinstance(one.outcome, Answer) else one.outcome
         for one in finished
     ]
-    return _response(service, order, request_id_of(request), results)
+    return response_of(service, order, request_id_of(request), results)
+
+
+async def _tell(request: Request, service: Service, order: Order, outbox: Outbox) -> None:
+    """The same as events."""
+    with service.admission.request(), service.admission.body() as take:
+        images = await _read_images(request, service, order, take)
+        async with under_way(service, order, images, tells_exits=True) as mailbox:
+            outbox.open()
+            await tell_all(request, order, len(images), mailbox, outbox)
+
+
+async def _read_images(
+    request: Request, service: Service, order: Order, take: Callable[[int], None]
+) -> tuple[ImageInput, ...]:
+    limits = _body_limits(service)
+    body = await read_body(request.stream(), request.headers.get("content-length"), limits, take)
+    service.metrics.phase("read", service.clock() - order.arrived_s)
+    content_type = request.headers.get("content-type", "")
+    if len(body) <= INLINE_BYTES:
+        return images_of(body, content_type, limits)
+    return await asyncio.to_thread(images_of, body, content_type, limits)
 
 
 def read_query(request: Request) -> ClassifyQuery:
@@ -177,91 +178,3 @@ def parse_thresholds(text: str) -> Thresholds:
 def _body_limits(service: Service) -> BodyLimits:
     settings = service.settings
     return BodyLimits(settings.max_body_bytes, settings.max_image_bytes, settings.max_images, settings.body_seconds)
-
-
-def _result(service: Service, order: Order, finished: Finished, answer: Answer) -> ImageResult:
-    model, taken = service.model, answer.exit
-    spent, full = model.gmacs(answer.stages_run), model.full_gmacs
-    times = answer.times
-    service.metrics.answered(taken.number, answer.reason, finished.total_s)
-    service.steering.answered(finished.total_s)
-    for phase, seconds in (
-        ("decode", finished.decode_s),
-        ("queue", times.queue_s),
-        ("compute", sum(times.stages_s)),
-        ("total", finished.total_s),
-    ):
-        service.metrics.phase(phase, seconds)
-    if spent is not None and full is not None:
-        service.metrics.gmacs(spent, full)
-    best = np.argsort(-taken.probabilities, kind="stable")[: order.top_k]
-    result_id = secrets.token_hex(16)
-    service.feedback.remember(result_id, Answered(order.owner, taken.label, taken.number, finished.draw))
-    return ImageResult(
-        id=result_id,
-        predictions=[
-            Prediction(label=model.config.labels[index], index=index, probability=float(taken.probabilities[index]))
-            for index in map(int, best)
-        ],
-        exit=ExitInfo(
-            number=taken.number,
-            of=model.config.exits,
-            grid=model.config.stages[taken.number - 1].grid,
-            confidence=taken.confidence,
-            threshold=taken.threshold,
-            reason=answer.reason,
-        ),
-        compute=Compute(
-            gmacs=spent,
-            full_gmacs=full,
-            static_gmacs=model.static_gmacs,
-            saved=None if spent is None or not full else 1 - spent / full,
-        ),
-        timing_ms=Timing(
-            decode=_ms(finished.decode_s),
-            queue=_ms(times.queue_s),
-            stages=list(map(_ms, times.stages_s)),
-            total=_ms(finished.total_s),
-        ),
-        certificate=_certificate(service, order, answer),
-    )
-
-
-def _certificate(service: Service, order: Order, answer: Answer) -> CertificateRef | None:
-    """What the budget promises of an answer, unless something else has decided it, or the audit has spoken since."""
-    certificate = order.resolved.certificate
-    if certificate is None or not order.by_budget or answer.reason not in ("confident", "final"):
-        return None
-    return None if certificate in service.budget.catalogue.withdrawn else certificate_ref(certificate)
-
-
-def _ms(seconds: float) -> float:
-    return round(seconds * 1000, 3)
-
-
-def _response(
-    service: Service, order: Order, request_id: str, results: Sequence[ImageResult | ServiceError]
-) -> Response:
-    errors = [result for result in results if isinstance(result, ServiceError)]
-    if len(errors) == len(results):
-        # Nothing succeeded: the first error is the answer, the others stand beside it.
-        found = [problem_of(service, error, request_id) for error in errors]
-        first = found[0]
-        if len(found) > 1:
-            first = first.model_copy(update={"errors": [problem.model_dump() for problem in found]})
-        return problem_response(first, errors[0].headers)
-    body = ClassifyResponse(
-        request_id=request_id,
-        model=ModelRef(name=service.model.name, sha256=service.model.weights_sha256),
-        budget=BudgetRef(
-            revision=order.revision,
-            operating_point=order.operating_point,
-            point=order.resolved.number,
-            profile=order.resolved.profile,
-        ),
-        results=[
-            ImageError(error=problem_of(service, result, request_id)) if isinstance(result, ServiceError) else result
-            for result in results
-        ],
-    )
-    return Response(body.model_dump_json(), media_type="application/json")

@@ -15,7 +15,9 @@ from service.decode import ImageLimits
 from service.engine.admission import Admission
 from service.engine.audit import Audit
 from service.engine.budget import Budget
+from service.engine.content import ContentKeys
 from service.engine.feedback import Feedback
+from service.engine.kept import KeptWork
 from service.engine.scheduler import Scheduler
 from service.engine.steering import Steering
 from service.errors import ForbiddenError, NotReadyError, UnauthorizedError
@@ -54,12 +56,15 @@ class Model:
 
     def gmacs(self, stages: int) -> float | None:
         """Cost of an image that ran so many stages."""
-        return self.profiles.exits[stages - 1].gmacs if self.profiles is not None else None
+        if self.profiles is None:
+            return None
+        return self.profiles.exits[stages - 1].gmacs if stages else 0.0
 
 
 @dataclass(frozen=True)
 class Service:
-    """Everything that a request meets. `replicas` is None where the budget is this one's own."""
+    """Everything that a request meets. `replicas` is None where the budget is this one's own, `contents` where the same
+    image again is not known."""
 
     settings: Settings
     model: Model
@@ -72,6 +77,8 @@ class Service:
     scheduler: Scheduler
     audit: Audit
     feedback: Feedback
+    kept: KeptWork
+    contents: ContentKeys | None
     decoders: ThreadPoolExecutor
     metrics: Metrics
     clock: Clock

@@ -15,12 +15,21 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
-class ClassifyQuery(Strict):
-    """Parameters of `POST /classify`; at most one of `profile`, `thresholds` and `min_confidence`."""
+class CommonQuery(Strict):
+    """Parameters of whatever is answered with results."""
 
     top_k: Annotated[int | None, Field(ge=1, description="How many predictions an image; never more than classes.")] = (
         None
     )
+    deadline_ms: Annotated[
+        float | None, Field(gt=0, le=3_600_000, description="Answer within this time, with the best exit so far.")
+    ] = None
+    priority: Annotated[int, Field(ge=1, le=9, description="1 goes first, 9 last.")] = 5
+
+
+class ClassifyQuery(CommonQuery):
+    """Parameters of `POST /classify`; at most one of `profile`, `thresholds` and `min_confidence`."""
+
     profile: Annotated[str | None, Field(description="Leave by this profile's thresholds.")] = None
     thresholds: Annotated[
         str | None,
@@ -30,10 +39,6 @@ class ClassifyQuery(Strict):
         float | None, Field(ge=0, le=1, description="Leave at the first exit that is so confident.")
     ] = None
     max_exit: Annotated[int | None, Field(ge=1, description="Leave here at the latest; exits count from 1.")] = None
-    deadline_ms: Annotated[
-        float | None, Field(gt=0, le=3_600_000, description="Answer within this time, with the best exit so far.")
-    ] = None
-    priority: Annotated[int, Field(ge=1, le=9, description="1 goes first, 9 last.")] = 5
 
 
 class Prediction(Strict):
@@ -44,14 +49,19 @@ class Prediction(Strict):
     probability: float
 
 
-class ExitInfo(Strict):
-    """Where the image left and why. `threshold` is null for the last exit and for "never leave here"."""
+class ExitSeen(Strict):
+    """What an exit says. `threshold` is null for the last exit and for "never leave here"."""
 
     number: int
     of: int
     grid: int
     confidence: float
     threshold: float | None
+
+
+class ExitInfo(ExitSeen):
+    """Where the image left and why."""
+
     reason: Literal["confident", "final", "deadline", "max_exit", "guard"]
 
 

@@ -1,21 +1,26 @@
 """One image of a request on its way: decoded in a thread, handed to the engine, answered by whoever is first."""
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import Request
 
-from service.api.body import ImageInput
+from service.api.body import INLINE_BYTES, ImageInput
 from service.api.deps import Service
+from service.api.mailbox import Mailbox
 from service.decode import decode
 from service.engine.catalogue import Resolved
 from service.engine.draws import Draw
-from service.engine.exits import deadline_outcome
+from service.engine.exits import Word, deadline_outcome, replay
 from service.engine.job import Job, Outcome
+from service.engine.kept import Work
 from service.errors import ClientClosedError, InternalError, NotReadyError, ServiceError
-from service.types import ExitRule
+from service.types import Answer, ContentKey, ExitRule, ExitTaken, JobTimes
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -35,127 +40,239 @@ class Order:
     deadline_s: float | None
 
 
-class Ticket:
-    """One image in the making: its job, the future that its outcome arrives in, when it did, and how long decoding
-    took."""
+@dataclass(frozen=True)
+class Reached:
+    """Image `index` of a request has come to an exit, so long after the request; its rule has it leave there or not."""
 
-    def __init__(self, service: Service, order: Order, data: bytes) -> None:
+    index: int
+    exit: ExitTaken
+    leaves: bool
+    elapsed_s: float
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How image `index` ended, so long after its request came, how long its decoding took, its audit, and where what
+    was computed of it is kept."""
+
+    index: int
+    outcome: Outcome
+    total_s: float = 0.0
+    decode_s: float = 0.0
+    draw: Draw | None = None
+    work: Work | None = None
+
+
+News = Reached | Finished
+
+
+class Ticket:
+    """One image in the making. `post` takes its news, from any thread: exits where `tells_exits`, then how it ended."""
+
+    def __init__(
+        self, service: Service, order: Order, index: int, post: Callable[[News], None], *, tells_exits: bool
+    ) -> None:
         self._service = service
+        self._order = order
+        self._index = index
+        self._post = post
+        self._tells_exits = tells_exits
+        self._data = b""
+        self._decode_s = 0.0
+        self._draw: Draw | None = None
+        self._work: Work | None = None
+        self._job: Job | None = None
+
+    def start(self, data: bytes, key: ContentKey | None) -> None:
+        """With its permit, from an image file. What is known of the same file is used."""
+        service, order = self._service, self._order
+        self._draw = service.audit.draw(order.resolved.thresholds) if order.by_budget else None
+        # Who is drawn is computed from the start: the lottery must not depend on what was seen before, and the audit is
+        # to see what is computed, not what is remembered.
+        if key is not None and self._draw is None and self._start_from_known(key):
+            return
         self._data = data
-        self._loop = asyncio.get_running_loop()
-        self.future: asyncio.Future[Outcome] = self._loop.create_future()
-        self.decode_s = 0.0
-        self.ended_s = 0.0
-        self.draw = service.audit.draw(order.resolved.thresholds) if order.by_budget else None
-        self.job = Job(
+        job = self._make_job(service.kept.begin(key))
+        try:
+            service.decoders.submit(self._decode, job)
+        except RuntimeError:  # The pool was shut down.
+            job.close(NotReadyError("the service is shutting down; try again in a moment"))
+
+    def resume(self, work: Work, words: Sequence[Word], *, told: int = 0) -> bool:
+        """With its permit, from kept state, after the exits of `words`, of which the first were told before; says
+        whether that state is still there."""
+        slot, reached = self._service.kept.claim(work), words[-1].taken
+        if slot is None or reached is None:
+            return False
+        for word in words[told:]:
+            self.tell(word)
+        job = self._make_job(work)
+        job.resume(slot, reached)
+        self._service.scheduler.submit(job)
+        return True
+
+    def tell(self, word: Word) -> None:
+        """Of an exit that was reached before."""
+        if word.taken is not None and self._tells_exits:
+            self._reached(word.taken, word.reason is not None)
+
+    def answer(self, work: Work, word: Word) -> None:
+        """With what was computed before, at the exit where the rule has it leave."""
+        assert word.taken is not None and word.reason is not None
+        self._work = work
+        self._deliver(Answer(word.taken, word.reason, word.taken.number, JobTimes(0.0, ())))
+
+    def answer_late(self, work: Work, word: Word) -> None:
+        """With the best exit that was reached, since there is no time to wait for a better one."""
+        assert word.taken is not None
+        self._work = work
+        self._deliver(Answer(word.taken, "deadline", word.taken.number, JobTimes(0.0, ())))
+
+    def expire(self) -> None:
+        """Its deadline has passed: the best exit so far is the answer."""
+        if self._job is not None and self._job.finish(deadline_outcome(self._job)):
+            self._service.scheduler.notice_done()
+
+    def leave(self) -> None:
+        """Nobody waits for it any more. Of no effect where it was answered."""
+        if self._job is not None and self._job.abandon():
+            if self._work is not None:
+                self._service.kept.forget(self._work)
+            self._service.scheduler.notice_done()
+
+    def _start_from_known(self, key: ContentKey) -> bool:
+        service, rule = self._service, self._order.rule
+        work = service.kept.find(key)
+        words = () if work is None else replay(work.exits, rule, service.model.config.exits)
+        if work is None or not words:
+            service.metrics.reuse("classify", "missed")
+            return False
+        if words[-1].reason is not None:
+            service.admission.waive()
+            service.metrics.reuse("classify", "stored")
+            for word in words:
+                self.tell(word)
+            self.answer(work, words[-1])
+            return True
+        is_resumed = self.resume(work, words)
+        service.metrics.reuse("classify", "resumed" if is_resumed else "missed")
+        return is_resumed
+
+    def _make_job(self, work: Work | None) -> Job:
+        order = self._order
+        self._work = work
+        self._job = Job(
             order.rule,
             arrived_s=order.arrived_s,
             deadline_s=order.deadline_s,
             priority=order.priority,
             owner=order.owner,
             deliver=self._deliver,
-            released=service.admission.release,
-            draw=self.draw,
+            released=self._service.admission.release,
+            reached=self._reached if self._tells_exits else None,
+            draw=self._draw,
+            work=work,
         )
+        return self._job
 
-    def start(self) -> None:
-        try:
-            self._service.decoders.submit(self._decode)
-        except RuntimeError:  # The pool was shut down.
-            self._refuse(NotReadyError("the service is shutting down; try again in a moment"))
-
-    def expire(self) -> None:
-        """Its deadline has passed: the best exit so far is the answer."""
-        if self.job.finish(deadline_outcome(self.job)):
-            self._service.scheduler.notice_done()
-
-    def leave(self) -> None:
-        """Nobody waits for it any more. Of no effect where it was answered."""
-        if self.job.abandon():
-            self._service.scheduler.notice_done()
-
-    def _decode(self) -> None:
+    def _decode(self, job: Job) -> None:
         """In a decoding thread: to pixels, then on to the engine."""
         service = self._service
-        if self.job.done:
-            self.job.release()
+        if job.done:
+            job.release()
             return
         started_s = service.clock()
         try:
             pixels = decode(self._data, service.model.config.input, service.limits)
         except ServiceError as error:
-            self._refuse(error)
+            job.close(error)
             return
         except Exception:
             service.log.exception("decoding failed by a bug")
-            self._refuse(InternalError("a bug in the service kept this image from being decoded"))
+            job.close(InternalError("a bug in the service kept this image from being decoded"))
             return
         finally:
             self._data = b""
-        self.decode_s = service.clock() - started_s
-        service.scheduler.submit(self.job, pixels)
+        self._decode_s = service.clock() - started_s
+        service.scheduler.submit(job, pixels)
 
-    def _refuse(self, error: ServiceError) -> None:
-        self.job.close(error)
+    def _reached(self, taken: ExitTaken, leaves: bool) -> None:
+        self._post(Reached(self._index, taken, leaves, self._elapsed_s()))
 
     def _deliver(self, outcome: Outcome) -> None:
-        try:
-            self._loop.call_soon_threadsafe(self._settle, outcome)
-        except RuntimeError:
-            return  # The event loop has ended, and with it everybody who could have been waiting.
+        self._post(Finished(self._index, outcome, self._elapsed_s(), self._decode_s, self._draw, self._work))
 
-    def _settle(self, outcome: Outcome) -> None:
-        if not self.future.done():
-            self.ended_s = self._service.clock()
-            self.future.set_result(outcome)
+    def _elapsed_s(self) -> float:
+        return self._service.clock() - self._order.arrived_s
 
 
-@dataclass(frozen=True)
-class Finished:
-    """How one image ended, after so long since its request came, how long its decoding took, and its audit."""
+@asynccontextmanager
+async def under_way(
+    service: Service, order: Order, images: Sequence[ImageInput], *, tells_exits: bool = False
+) -> AsyncIterator[Mailbox[News]]:
+    """Has every image computed; their news arrive in the mailbox, each image's in order, one `Finished` the last.
 
-    outcome: Outcome
-    total_s: float
-    decode_s: float
-    draw: Draw | None = None
+    Whatever has not ended when this is left is abandoned. Raises `OverloadedError` when there is no room for all.
+    """
+    mailbox: Mailbox[News] = Mailbox()
+    keys = await _content_keys(service, order, images)
+    service.admission.acquire(len(keys))
+    tickets = {index: Ticket(service, order, index, mailbox.post, tells_exits=tells_exits) for index in keys}
+    timer = None
+    if order.deadline_s is not None:
+        remaining_s = max(0.0, order.deadline_s - service.clock())
+        timer = asyncio.get_running_loop().call_later(remaining_s, _expire, tickets.values())
+    try:
+        for index, image in enumerate(images):
+            if isinstance(image, ServiceError):
+                mailbox.post(Finished(index, image))
+            else:
+                tickets[index].start(image, keys[index])
+        yield mailbox
+    finally:
+        if timer is not None:
+            timer.cancel()
+        for ticket in tickets.values():
+            ticket.leave()
+
+
+async def _content_keys(service: Service, order: Order, images: Sequence[ImageInput]) -> dict[int, ContentKey | None]:
+    """Of the images that came whole, by their index; None where nothing is known by content."""
+    whole = {index: image for index, image in enumerate(images) if not isinstance(image, ServiceError)}
+    contents = service.contents
+    if contents is None:
+        return dict.fromkeys(whole)
+
+    def keys() -> dict[int, ContentKey | None]:
+        return {index: contents.of(image, order.owner) for index, image in whole.items()}
+
+    is_quick = sum(map(len, whole.values())) <= INLINE_BYTES
+    return keys() if is_quick else await asyncio.to_thread(keys)
+
+
+async def first_finished(mailbox: Mailbox[News]) -> Finished:
+    """How the one image ended that is under way."""
+    while True:
+        for news in await mailbox.take():
+            if isinstance(news, Finished):
+                return news
 
 
 async def finish_all(service: Service, order: Order, images: Sequence[ImageInput]) -> list[Finished]:
     """How every image ended, in order. Raises `OverloadedError` when there is no room for all of them."""
-    whole = [image for image in images if not isinstance(image, ServiceError)]
-    service.admission.acquire(len(whole))
-    tickets = [None if isinstance(image, ServiceError) else Ticket(service, order, image) for image in images]
-    inside = [ticket for ticket in tickets if ticket is not None]
-    timer = None
-    if order.deadline_s is not None:
-        remaining_s = max(0.0, order.deadline_s - service.clock())
-        timer = asyncio.get_running_loop().call_later(remaining_s, _expire, inside)
-    try:
-        for started in inside:
-            started.start()
-        finished = []
-        for image, ticket in zip(images, tickets, strict=True):
-            if ticket is not None:
-                outcome = await ticket.future
-                total_s = ticket.ended_s - order.arrived_s
-                finished.append(Finished(outcome, total_s, ticket.decode_s, ticket.draw))
-            else:
-                assert isinstance(image, ServiceError)
-                finished.append(Finished(image, 0.0, 0.0))
-        return finished
-    finally:
-        if timer is not None:
-            timer.cancel()
-        for left in inside:
-            left.leave()
+    finished: dict[int, Finished] = {}
+    async with under_way(service, order, images) as mailbox:
+        while len(finished) < len(images):
+            finished |= {news.index: news for news in await mailbox.take() if isinstance(news, Finished)}
+    return [finished[index] for index in range(len(images))]
 
 
-def _expire(tickets: Sequence[Ticket]) -> None:
+def _expire(tickets: Iterable[Ticket]) -> None:
     for ticket in tickets:
         ticket.expire()
 
 
-async def until_gone(request: Request, work: Coroutine[Any, Any, list[Finished]]) -> list[Finished]:
+async def until_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
     """The outcome of `work`, unless the client leaves first: then it is cancelled. Raises `ClientClosedError`."""
     own = asyncio.current_task()
     assert own is not None

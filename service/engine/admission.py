@@ -139,6 +139,12 @@ class Admission:
             self._images -= 1
             self._report()
 
+    def waive(self) -> None:
+        """Give back a permit that was not needed: nothing had to be computed, so no load was offered to the engine."""
+        with self._lock:
+            self._offered -= 1
+        self.release()
+
     def _report(self) -> None:
         self._changed(self._images, self._images * self.limits.image_state_bytes)
 

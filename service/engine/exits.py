@@ -59,17 +59,36 @@ def judge(measure: ExitMeasure, stage: int, logits: NDArray[np.float32], rules: 
     )
 
 
+def replay(exits: Sequence[ExitTaken], rule: ExitRule, last: int) -> tuple[Word, ...]:
+    """What exits that were reached before, in order and from the first, say by this rule; as far as the one where the
+    image leaves, if it does."""
+    words: list[Word] = []
+    for taken in exits:
+        threshold = None if taken.number == last else rule.thresholds[taken.number - 1]
+        leaves = bool(policy.leaves(np.asarray(taken.confidence), threshold))
+        reason = _reason(taken.number, leaves=leaves, is_last=taken.number == last, max_exit=rule.max_exit)
+        words.append(Word(replace(taken, threshold=threshold), reason))
+        if reason is not None:
+            break
+    return tuple(words)
+
+
 def _word(taken: ExitTaken, *, leaves: bool, is_last: bool, max_exit: int) -> Word:
     if not np.isfinite(taken.confidence):
         return Word(None, "guard" if is_last else None)
-    if leaves:
-        return Word(taken, "confident")
-    if is_last:
-        return Word(taken, "final")
-    if taken.number >= max_exit:
-        return Word(taken, "max_exit")
+    reason = _reason(taken.number, leaves=leaves, is_last=is_last, max_exit=max_exit)
+    if reason is not None:
+        return Word(taken, reason)
     # A copy: one image that stays would keep its whole batch's probabilities alive.
     return Word(replace(taken, probabilities=taken.probabilities.copy()), None)
+
+
+def _reason(number: int, *, leaves: bool, is_last: bool, max_exit: int) -> ExitReason | None:
+    if leaves:
+        return "confident"
+    if is_last:
+        return "final"
+    return "max_exit" if number >= max_exit else None
 
 
 def outcome_of(job: Job, reason: ExitReason) -> Answer | ServiceError:

@@ -68,6 +68,13 @@ class Feedback:
             self._results[result_id] = answered
             self._oldest_first.append(result_id)
 
+    def revise(self, result_id: str, label: int, exit_number: int) -> None:
+        """It was answered again, from another exit, since its owner asked for that: its audit says nothing of it. Of no
+        effect where it is forgotten, or has its label."""
+        answered = self._results.get(result_id)
+        if answered is not None and not answered.has_feedback:
+            self._results[result_id] = replace(answered, label=label, exit_number=exit_number, draw=None)
+
     def give(self, result_id: str, owner: str, label: int) -> Answered:
         """The result that `label` is the truth about.
 

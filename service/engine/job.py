@@ -6,6 +6,7 @@ from collections.abc import Callable
 from service.backends.base import Slot
 from service.engine.batching import BACKGROUND, due_s
 from service.engine.draws import Draw
+from service.engine.kept import Work
 from service.errors import ServiceError
 from service.types import Answer, ExitRule, ExitTaken, JobTimes
 
@@ -17,7 +18,8 @@ class Job:
 
     `deadline_s` and `arrived_s` are of the monotonic clock. `owner`: whose it is, a key's name or an address.
     `deliver` is called with the outcome, from whichever thread won the claim; `released` is called once, when nothing
-    of the job is held any more. `draw`: of one that is audited, told how it ends.
+    of the job is held any more. `reached` is told of each exit, in order, and whether its rule has it leave there.
+    `draw`: of one that is audited, told how it ends. `work`: where what it computes is kept for others.
     """
 
     def __init__(
@@ -30,13 +32,16 @@ class Job:
         owner: str = "",
         deliver: Callable[[Outcome], None],
         released: Callable[[], None],
+        reached: Callable[[ExitTaken, bool], None] | None = None,
         draw: Draw | None = None,
+        work: Work | None = None,
     ) -> None:
         self.rule = rule
         self.arrived_s = arrived_s
         self.deadline_s = deadline_s
         self.owner = owner
         self.draw = draw
+        self.work = work
         self.is_background = priority >= BACKGROUND
         self.due_s = due_s(priority, arrived_s, deadline_s)
         self.slot: Slot | None = None
@@ -46,6 +51,7 @@ class Job:
         self.times = JobTimes(0.0, ())
         self._deliver = deliver
         self._released = released
+        self._reached = reached
         self._claim = threading.Lock()
         self._release = threading.Lock()
 
@@ -53,6 +59,15 @@ class Job:
     def done(self) -> bool:
         """Whether it was answered, or its client has left."""
         return self._claim.locked()
+
+    def resume(self, slot: Slot, best: ExitTaken) -> None:
+        """Go on from the state in `slot`, after the exit that was reached before."""
+        self.slot, self.best, self.stages_run = slot, best, best.number
+
+    def tell(self, taken: ExitTaken, *, leaves: bool) -> None:
+        """It has come to an exit, and leaves there unless something else than its rule decides."""
+        if self._reached is not None and not self.done:
+            self._reached(taken, leaves)
 
     def finish(self, outcome: Outcome) -> bool:
         """Answer, unless someone else has; says whether this call did."""
@@ -93,7 +108,8 @@ class Job:
             deliver=lambda _: None,
             released=lambda: None,
             draw=self.draw,
+            work=self.work,
         )
         audit.stages_run = self.stages_run
-        audit.slot, self.slot, self.draw = self.slot, None, None
+        audit.slot, self.slot, self.draw, self.work = self.slot, None, None, None
         return audit

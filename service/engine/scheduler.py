@@ -14,15 +14,17 @@ from models.preprocess import Pixels
 from service.backends.base import Slot, StageBackend, StageOutput
 from service.engine.batching import BatchLimits, Choice, next_batch
 from service.engine.costs import StageCosts
-from service.engine.exits import ExitMeasure, Word, deadline_outcome, judge, outcome_of
+from service.engine.exits import ExitMeasure, judge, outcome_of
 from service.engine.guard import DeepGuard
-from service.engine.job import Job, Outcome
+from service.engine.job import Job
+from service.engine.kept import KEEP_NOTHING, KeptWork
+from service.engine.leaving import Fate, Fates, Slots
 from service.engine.queues import StageQueues
 from service.engine.warmup import WarmUpStep, warm_up
 from service.engine.watch import WARM_UP_LIMIT_S, Running, stall_limit_s
 from service.errors import InferenceFailedError, NotReadyError
 from service.metrics import Metrics
-from service.types import Clock, ExitReason, JobTimes
+from service.types import Clock, JobTimes
 
 
 class Scheduler:
@@ -31,7 +33,8 @@ class Scheduler:
     As many lanes as the backend can use.
     `warm_px`: side of the input, for the warm-up; None where the backend is warm and costs may be learnt on the way.
     `stall_s`: a batch that takes longer than this, and than 20 times its cost, counts as one that never ends.
-    `guard`: caps what the stages after the first may take; None caps nothing.
+    `guard`: caps what the stages after the first may take; None caps nothing. `kept`: where what was computed is kept
+    for those who come back; None keeps nothing.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class Scheduler:
         warm_px: int | None = None,
         stall_s: float = 30.0,
         guard: DeepGuard | None = None,
+        kept: KeptWork | None = None,
     ) -> None:
         self._backend = backend
         self._measure = measure
@@ -54,13 +58,16 @@ class Scheduler:
         self._warm_px = warm_px
         self._stall_s = stall_s
         self._guard = guard or DeepGuard(1.0, clock)
+        self._kept = kept or KeptWork(KEEP_NOTHING, exits=measure.exits, classes=1, clock=clock, metrics=metrics)
+        self._slots = Slots(backend, self._kept)
+        self._fates = Fates(measure.exits, self._guard, self._kept, clock, metrics)
         self._clock = clock
         self._metrics = metrics
         self._log = log
         self.costs = StageCosts(measure.exits, largest)
         self._queues = StageQueues(measure.exits, backend.slots)
-        self._inbox: list[tuple[Job, Pixels]] = []
-        self._arriving: list[tuple[Job, Pixels]] = []
+        self._inbox: list[tuple[Job, Pixels | None]] = []
+        self._arriving: list[tuple[Job, Pixels | None]] = []
         self._some_are_done = False
         self._turn = threading.Lock()
         self._wake = threading.Condition()
@@ -95,8 +102,8 @@ class Scheduler:
         """Whether it takes jobs: alive, and every stage is warm."""
         return self.warming is None and self.alive
 
-    def submit(self, job: Job, pixels: Pixels) -> None:
-        """Hand over a job with its image (3, S, S)."""
+    def submit(self, job: Job, pixels: Pixels | None = None) -> None:
+        """Hand over a job with its image (3, S, S); without one where it resumes what was kept."""
         with self._wake:
             if not self._stopping:
                 self._inbox.append((job, pixels))
@@ -162,9 +169,10 @@ class Scheduler:
                 self._inbox.clear()
                 for job in left:
                     try:
-                        self._close(job, _stopped())
+                        self._slots.close(job, _stopped())
                     except Exception:  # A backend that cannot release a slot: the others must be answered all the same.
                         self._log.exception("slot not released")
+                self._slots.clear()
 
     def _warm_up(self, size_px: int, lane: "_Lane") -> None:
         def began(step: WarmUpStep) -> bool:
@@ -179,10 +187,14 @@ class Scheduler:
             self._wake.notify_all()
 
     def await_work(self) -> bool:
-        """Wait until there is something to do; False when to end."""
+        """Wait until there is something to do, be it that a kept state's time is over; False when to end."""
         with self._wake:
             while not self._stopping and (self.warming is not None or not (self._inbox or len(self._queues))):
-                self._wake.wait()
+                due_s = self._kept.due_s
+                left_s = None if due_s is None else due_s - self._clock()
+                if left_s is not None and left_s <= 0:
+                    break
+                self._wake.wait(left_s)
             return not self._stopping
 
     def round(self, lane: "_Lane | None" = None) -> None:
@@ -206,20 +218,27 @@ class Scheduler:
     def _take_in(self) -> None:
         with self._wake:
             self._arriving, self._inbox = self._inbox, []
+        self._slots.sweep()
         for job, pixels in self._arriving:
             self._begin(job, pixels)
         self._arriving = []
 
-    def _begin(self, job: Job, pixels: Pixels) -> None:
+    def _begin(self, job: Job, pixels: Pixels | None) -> None:
         if job.done:
             self._drop(job)
             return
+        if pixels is None:
+            if self._fates.is_cut_off(job):
+                self._slots.close(job, outcome_of(job, "guard"), holds_next=True)
+            else:
+                self._queues.put(job.stages_run + 1, job, self._clock())
+            return
         try:
-            job.slot = self._backend.begin(pixels)
+            job.slot = self._slots.begin(pixels)
         except Exception as error:
             # Whatever a runtime raises, an accelerator's full memory say: only this image fails.
             self._log.warning("image not taken in", extra={"error": f"{type(error).__name__}: {error}"})
-            self._close(job, InferenceFailedError("the image could not be brought to the device"))
+            self._slots.close(job, InferenceFailedError("the image could not be brought to the device"))
         else:
             self._queues.put(1, job, self._clock())
 
@@ -255,7 +274,11 @@ class Scheduler:
         finally:
             lane.running = None
         ended_s = self._clock()
-        going_on: list[tuple[int, Job]] = []
+        for job, word in zip(jobs, words, strict=True):
+            if word.taken is not None:
+                job.tell(word.taken, leaves=word.reason is not None)
+        handed_on: list[tuple[int, Fate]] = []
+        stayed = 0
         with self._turn:
             self._metrics.batch(stage, len(jobs), ended_s - started_s)
             self.costs.observe(stage, len(jobs), ended_s - started_s)
@@ -265,29 +288,41 @@ class Scheduler:
                 job.stages_run = stage
                 if not job.is_background:
                     self._guard.charge(job.owner, stage, (ended_s - started_s) / len(jobs))
-                heir = self._heir(job, word)
-                if heir is not None:
-                    going_on.append((row, heir))
-            audits = [heir for row, heir in going_on if heir is not jobs[row]]
-            lane.jobs = (*lane.jobs, *audits)
-            self.costs.observe_stay(stage, len(jobs), len(going_on) - len(audits))
-        if going_on:
-            self._hand_on(stage, output, going_on)
+                fate = self._fates.after(job, word)
+                if fate.outcome is not None and not self._leaves_state(stage, fate.job):
+                    self._slots.close(fate.job, fate.outcome)
+                    continue
+                handed_on.append((row, fate))
+                if fate.job is not job:
+                    lane.jobs = (*lane.jobs, fate.job)
+                elif fate.outcome is None:
+                    stayed += 1
+            self.costs.observe_stay(stage, len(jobs), stayed)
+        if handed_on:
+            self._hand_on(stage, output, handed_on)
 
-    def _hand_on(self, stage: int, output: StageOutput, going_on: Sequence[tuple[int, Job]]) -> None:
-        """To the next stage's queue, once its input is in the slots. `going_on`: rows of the batch, with their jobs."""
+    def _leaves_state(self, stage: int, job: Job) -> bool:
+        """Whether an image that leaves here has something to keep for whoever comes back for more."""
+        return stage < self._measure.exits and self._kept.wants_state(job.work)
+
+    def _hand_on(self, stage: int, output: StageOutput, handed_on: Sequence[tuple[int, Fate]]) -> None:
+        """To the next stage's queue, or to rest, once that stage's input is in the slots of these rows of the batch."""
         try:
-            output.keep([row for row, _ in going_on])
+            output.keep([row for row, _ in handed_on])
         except Exception as error:  # A device without memory, say. What the slots hold now is unknown.
             self._log.warning("state not kept", extra={"stage": stage, "error": f"{type(error).__name__}: {error}"})
+            failed = InferenceFailedError(f"what stage {stage} hands on could not be kept")
             with self._turn:
-                for _, job in going_on:
-                    self._close(job, InferenceFailedError(f"what stage {stage} hands on could not be kept"))
+                for _, fate in handed_on:
+                    self._slots.close(fate.job, fate.outcome or failed)
             return
         now_s = self._clock()
         with self._turn:
-            for _, job in going_on:
-                self._queues.put(stage + 1, job, now_s)
+            for _, fate in handed_on:
+                if fate.outcome is None:
+                    self._queues.put(stage + 1, fate.job, now_s)
+                else:
+                    self._slots.close(fate.job, fate.outcome, holds_next=True)
 
     def _failed(self, lane: "_Lane", stage: int, jobs: Sequence[Job], error: Exception) -> None:
         self._metrics.batch_failed(stage)
@@ -296,7 +331,7 @@ class Scheduler:
         )
         if len(jobs) == 1:
             with self._turn:
-                self._close(jobs[0], InferenceFailedError(f"stage {stage} could not be computed for this image"))
+                self._slots.close(jobs[0], InferenceFailedError(f"stage {stage} could not be computed for this image"))
             return
         middle = len(jobs) // 2
         for half in (jobs[:middle], jobs[middle:]):
@@ -310,47 +345,9 @@ class Scheduler:
             if still_wanted:
                 self._run(lane, stage, still_wanted)
 
-    def _heir(self, job: Job, word: Word) -> Job | None:
-        """Who goes on with the image: still the job, its audit once it is answered, or nobody."""
-        if word.taken is not None:
-            job.best = word.taken
-        if word.reason is not None:
-            return self._leave(job, word.reason)
-        if job.done:
-            self._drop(job)
-            return None
-        if job.best is not None and not job.is_background and self._guard.ends(job.owner):
-            self._close(job, outcome_of(job, "guard"))
-            return None
-        return job
-
-    def _leave(self, job: Job, reason: ExitReason) -> Job | None:
-        """Answers; gives what goes on, if that is to be audited."""
-        outcome = outcome_of(job, reason)
-        if job.draw is not None and job.best is not None and not job.done:
-            if reason == "final":
-                job.draw.reached_last(job.best.label)
-            elif reason == "confident":
-                job.draw.left(job.best.label)
-                audit = job.hand_over(self._measure.exits, self._clock())
-                if job.close(outcome):
-                    return audit
-                job = audit  # Something else has decided just now.
-        self._close(job, outcome)
-        return None
-
     def _drop(self, job: Job) -> None:
-        """It was answered elsewhere, its client left, or its deadline passed before the event loop noticed."""
-        self._metrics.dropped()
-        self._close(job, deadline_outcome(job))
-
-    def _close(self, job: Job, outcome: Outcome) -> None:
-        try:
-            slot, job.slot = job.slot, None
-            if slot is not None:
-                self._backend.release(slot)
-        finally:
-            job.close(outcome)
+        """It waits for a stage and is not wanted any more."""
+        self._slots.close(job, self._fates.dropped(job), holds_next=job.stages_run > 0)
 
 
 @dataclass(eq=False)

@@ -44,7 +44,7 @@ class ScriptedBackend(FakeBackend):
 
 def main(folder: Path, *, is_certified: bool) -> int:
     log.configure("json", "info")
-    names = ("queue_limit", "max_batch", "stall_seconds", "drain_seconds")
+    names = ("queue_limit", "max_batch", "stall_seconds", "drain_seconds", "refine_seconds", "cache")
     variables: dict[str, Any] = {
         name: os.environ[f"DVT_{name.upper()}"] for name in names if f"DVT_{name.upper()}" in os.environ
     }

@@ -111,6 +111,23 @@ def test_everybody_inside_when_sigterm_comes_is_answered(tmp_path: Path) -> None
     assert "drain time is over" not in " ".join(lines)
 
 
+def test_a_stream_that_is_open_when_sigterm_comes_is_told_to_its_end(tmp_path: Path) -> None:
+    hold = tmp_path / "hold"
+    with scripted(tmp_path, DVT_DRAIN_SECONDS="60", DVT_STALL_SECONDS="600") as (process, port, _):
+        hold.touch()
+        connection = HTTPConnection("127.0.0.1", port, timeout=60)
+        connection.request("POST", "/classify", picture(HELD), {"Accept": "text/event-stream"})
+        response = connection.getresponse()
+        process.send_signal(signal.SIGTERM)
+        wait_until(lambda: "shutting down" in get(port, "/health/ready")[1], 60)
+        hold.unlink()
+        text = response.read().decode()
+        connection.close()
+        assert process.wait(60) == 0
+    names = [line.removeprefix("event: ") for line in text.splitlines() if line.startswith("event: ")]
+    assert names == ["exit", "exit", "exit", "result", "done"]
+
+
 def test_whoever_is_left_when_the_drain_time_is_over_is_told_so(tmp_path: Path) -> None:
     with scripted(tmp_path, DVT_DRAIN_SECONDS="0.2", DVT_MAX_BATCH="1") as (process, port, _):
         clients = [send(port, picture(STUCK)) for _ in range(3)]

@@ -223,7 +223,9 @@ def make_service(
         "state_dir": state_folder(folder),
         "admin_key": ADMIN_KEY,
         "decode_threads": 2,
-        "audit_share": 0.0,  # Chance has no part in a test that does not ask for it.
+        "audit_share": 0.0,  # Chance has no part in a test that does not ask for it, nor has what was before.
+        "refine_seconds": 0.0,
+        "cache": "off",
         **settings,
     }
     bundle = Bundle(

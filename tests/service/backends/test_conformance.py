@@ -74,6 +74,22 @@ def test_what_is_not_reused_is_not_handed_on(kind: Kind, reuse: str, request: py
     assert_close(kind, alone(kind.open(bundle, CAPACITY), images(3)), expected(bundle, images(3)))
 
 
+@every_backend
+def test_a_state_that_rests_while_others_come_and_go_is_gone_on_with_as_if_it_had_not(
+    kind: Kind, bundle: Bundle
+) -> None:
+    backend, pixels = kind.open(bundle, CAPACITY), images(1)
+    slots = [backend.begin(image) for image in pixels]
+    logits: Logits = []
+    for stage in range(1, backend.stages + 1):
+        logits += through(backend, slots, range(stage, stage + 1))
+        alone(backend, images(2, seed=stage))
+    for slot in slots:
+        backend.release(slot)
+    for mine, uninterrupted in zip(logits, alone(backend, pixels), strict=True):
+        np.testing.assert_array_equal(mine, uninterrupted)
+
+
 @pytest.mark.parametrize("kind", HALF)
 def test_half_precision_agrees_on_the_label(kind: Kind, bundle: Bundle) -> None:
     backend, same, count = kind.open(bundle, CAPACITY), 0, 0

@@ -10,6 +10,7 @@ from service.engine.draws import Draw
 from service.engine.exits import ExitMeasure
 from service.engine.guard import DeepGuard
 from service.engine.job import Job, Outcome
+from service.engine.kept import KEEP_NOTHING, KeptLimits, KeptWork, Work
 from service.engine.scheduler import Scheduler
 from service.metrics import Metrics
 from service.types import Answer, ExitRule
@@ -26,6 +27,7 @@ class Bench:
     warm_px: int | None = None
     stall_s: float = 10.0
     guard: DeepGuard | None = None
+    keeps: KeptLimits | None = None
     outcomes: dict[int, list[Outcome]] = field(default_factory=dict)
     released: Counter[int] = field(default_factory=Counter)
 
@@ -33,6 +35,9 @@ class Bench:
         self.now_s = 0.0
         exits = self.backend.stages
         self.metrics = Metrics("fake", "0", exits)
+        self.kept = KeptWork(
+            self.keeps or KEEP_NOTHING, exits=exits, classes=4, clock=lambda: self.now_s, metrics=self.metrics
+        )
         self.scheduler = Scheduler(
             self.backend,
             ExitMeasure("max_softmax", (1.0,) * exits),
@@ -43,6 +48,7 @@ class Bench:
             warm_px=self.warm_px,
             stall_s=self.stall_s,
             guard=self.guard,
+            kept=self.kept,
         )
         self.rule = ExitRule((0.9,) * (exits - 1), exits)
 
@@ -55,6 +61,7 @@ class Bench:
         priority: int = 5,
         owner: str = "",
         draw: Draw | None = None,
+        work: Work | None = None,
     ) -> Job:
         self.outcomes[number] = []
         return Job(
@@ -64,6 +71,7 @@ class Bench:
             priority=priority,
             owner=owner,
             draw=draw,
+            work=work or self.kept.begin(None),
             deliver=self.outcomes[number].append,
             released=lambda: self.released.update([number]),
         )
@@ -71,6 +79,14 @@ class Bench:
     def submit(self, number: int, kind: int, **options: object) -> Job:
         job = self.job(number, **options)  # type: ignore[arg-type]  # passed on as they came
         self.scheduler.submit(job, np.full((3, SIZE_PX, SIZE_PX), kind, np.uint8))
+        return job
+
+    def resume(self, number: int, work: Work, **options: object) -> Job:
+        job = self.job(number, work=work, **options)  # type: ignore[arg-type]  # passed on as they came
+        slot = self.kept.claim(work)
+        assert slot is not None, "there is no state to go on from"
+        job.resume(slot, work.exits[-1])
+        self.scheduler.submit(job)
         return job
 
     def wait(self) -> None:
@@ -90,9 +106,19 @@ class Bench:
 made_in_this_test: list[Bench] = []
 
 
-def bench(script: Script, *, max_batch: int = 8, delay_s: float = 0.0, start: bool = True, **backend: object) -> Bench:
+def bench(
+    script: Script,
+    *,
+    max_batch: int = 8,
+    delay_s: float = 0.0,
+    start: bool = True,
+    guard: DeepGuard | None = None,
+    keeps: KeptLimits | None = None,
+    **backend: object,
+) -> Bench:
     """One whose engine is stopped and looked over when the test is done."""
-    made = Bench(FakeBackend(script, **backend), max_batch, delay_s)  # type: ignore[arg-type]  # passed on as they came
+    scripted = FakeBackend(script, **backend)  # type: ignore[arg-type]  # passed on as they came
+    made = Bench(scripted, max_batch, delay_s, guard=guard, keeps=keeps)
     if start:
         made.scheduler.start()
     made_in_this_test.append(made)

@@ -1,0 +1,293 @@
+"""What was computed for answers, kept for those who come back for more: exits reached, and the state to go on from.
+
+There is one `Work` for each image computed. It is found by the ids of the results that it gave, for refining them, and
+by the content of its file, for the same image again. Its state lies in the slot that it was computed in: *resting*
+while nobody goes on with it. A newcomer that finds no free slot takes the one that rested longest.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from service.backends.base import Slot
+from service.metrics import Metrics
+from service.types import Clock, ContentKey, ExitTaken
+
+# Of a result's id and of a work, beside its probabilities: what CPython takes for them, rounded up.
+_ID_BYTES = 400
+_WORK_BYTES = 1200
+_EXIT_BYTES = 400
+_ELEMENT_BYTES = 8
+
+
+Standing = Literal["resting", "running", "gone"]
+"""Of a work's state: there to go on from, being gone on with, or neither."""
+
+
+@dataclass(eq=False)
+class Work:
+    """One image's, told apart by identity. `exits` are in order and without a gap; whoever reads them has a snapshot.
+
+    `is_running`: a job, or an audit, holds the state and goes on with it. `is_wanted`: not given up.
+    """
+
+    key: ContentKey | None
+    exits: tuple[ExitTaken, ...] = ()
+    is_running: bool = True
+    is_wanted: bool = True
+    ids: int = 0
+    used_s: float = 0.0
+    waiting: list[Callable[[], None]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """What a result's id stands for: the work that it came from, and the exit that it was answered with last."""
+
+    work: Work
+    exit_number: int
+    owner: str
+    used_s: float
+
+
+@dataclass(frozen=True)
+class KeptLimits:
+    """`keep_s`: how long an answer can be refined, 0 if never; `slots`: most states at rest; `answers_bytes`: most
+    memory for everything else; `finds_content`: whether the same image again is known."""
+
+    keep_s: float
+    slots: int
+    answers_bytes: int
+    finds_content: bool
+
+    @property
+    def keeps_state(self) -> bool:
+        return self.keep_s > 0 and self.slots > 0
+
+    @property
+    def keeps_anything(self) -> bool:
+        return self.keep_s > 0 or self.finds_content
+
+
+KEEP_NOTHING = KeptLimits(keep_s=0.0, slots=0, answers_bytes=0, finds_content=False)
+
+
+class KeptWork:
+    """Of a cascade of so many exits and classes. Thread-safe; slots are only ever handed to the lanes' thread, which
+    releases them: `rest`, `take_oldest` and `take_released` are for that."""
+
+    def __init__(self, limits: KeptLimits, *, exits: int, classes: int, clock: Clock, metrics: Metrics) -> None:
+        self.limits = limits
+        self._exits = exits
+        self._clock = clock
+        self._metrics = metrics
+        self._work_bytes = _WORK_BYTES + exits * (_EXIT_BYTES + classes * _ELEMENT_BYTES)
+        self._lock = threading.Lock()
+        # Each in the order of last use, which is that of ending too: what rests or is refinable is so for one time.
+        self._works: OrderedDict[Work, None] = OrderedDict()
+        self._resting: OrderedDict[Work, Slot] = OrderedDict()
+        self._ids: OrderedDict[str, Remembered] = OrderedDict()
+        self._by_content: dict[ContentKey, Work] = {}
+        self._released: list[Slot] = []
+
+    # For any thread.
+
+    def begin(self, key: ContentKey | None) -> Work | None:
+        """For an image that is computed from its start; None where nothing is kept."""
+        return Work(key) if self.limits.keeps_anything else None
+
+    def find(self, key: ContentKey) -> Work | None:
+        """What is known of the same image."""
+        with self._lock:
+            return self._by_content.get(key)
+
+    def answer(self, result_id: str, owner: str) -> Remembered | None:
+        """What the id stands for; None alike for one that is unknown, too old, or another owner's."""
+        with self._lock:
+            found = self._ids.get(result_id)
+            if found is None or found.owner != owner or not found.work.is_wanted or self._is_old(found.used_s):
+                return None
+            return found
+
+    def remember(self, result_id: str, work: Work, exit_number: int, owner: str) -> None:
+        """An answer was given from this work. Of no effect where that was given up meanwhile."""
+        now_s = self._clock()
+        with self._lock:
+            if not work.is_wanted:
+                return
+            if self.limits.keep_s > 0:
+                work.ids += 1
+                self._forget_id(result_id)
+                self._ids[result_id] = Remembered(work, exit_number, owner, now_s)
+            if work.key is not None:
+                self._find_by_content(work.key, work)
+            if not self._is_found(work):
+                self._give_up(work)
+                return
+            work.used_s = now_s
+            self._works[work] = None
+            self._works.move_to_end(work)
+            if work in self._resting:
+                self._resting.move_to_end(work)
+            self._make_room()
+
+    def forget(self, work: Work) -> None:
+        """Whoever it was computed for has left. Of no effect where an answer was given from it."""
+        with self._lock:
+            if work not in self._works:
+                work.is_wanted = False
+
+    def standing(self, work: Work) -> Standing:
+        with self._lock:
+            if work.is_running:
+                return "running"
+            return "resting" if work in self._resting and not self._is_old(work.used_s) else "gone"
+
+    def claim(self, work: Work) -> Slot | None:
+        """Its state, for a job that goes on with it; None where that is gone, or somebody else does already."""
+        with self._lock:
+            if work not in self._resting or self._is_old(work.used_s):
+                return None
+            work.is_running = True
+            return self._resting.pop(work)
+
+    def watch(self, work: Work, seen: int, changed: Callable[[], None]) -> bool:
+        """Have `changed` called once, from any thread, when it comes to another exit than the `seen` ones, or to rest;
+        False, and nothing, where it has by now."""
+        with self._lock:
+            if not work.is_running or len(work.exits) != seen:
+                return False
+            work.waiting.append(changed)
+            return True
+
+    # For one thread at a time: whoever has the lanes' turn.
+
+    def wants_state(self, work: Work | None) -> bool:
+        """Whether what the next stage takes is to be written into its slot before it rests."""
+        return work is not None and work.is_wanted and self.limits.keeps_state
+
+    def reached(self, work: Work, taken: ExitTaken | None) -> None:
+        """It has come to its next exit; None for one whose numbers are not finite: such work is not kept."""
+        with self._lock:
+            if taken is None:
+                self._give_up(work)
+            else:
+                # A copy: a row would keep its whole batch's probabilities alive.
+                work.exits = (*work.exits, replace(taken, probabilities=taken.probabilities.copy()))
+            calls, work.waiting = work.waiting, []
+        for call in calls:
+            call()
+
+    def rest(self, work: Work, slot: Slot | None) -> Slot | None:
+        """Nobody goes on with it now; `slot` holds its next stage's input. Gives it back where it is not to be kept."""
+        now_s = self._clock()
+        with self._lock:
+            work.is_running = False
+            if slot is not None and self.wants_state(work) and len(work.exits) < self._exits:
+                work.used_s = now_s
+                if work in self._works:
+                    self._works.move_to_end(work)
+                self._resting[work] = slot
+                slot = None
+                while len(self._resting) > self.limits.slots:
+                    self._released.append(self._resting.popitem(last=False)[1])
+                    self._metrics.kept_evicted("state", "full")
+            calls, work.waiting = work.waiting, []
+        for call in calls:
+            call()
+        return slot
+
+    def take_oldest(self) -> Slot | None:
+        """A slot for somebody who comes in; None where nothing rests."""
+        with self._lock:
+            if self._released:
+                return self._released.pop()
+            if not self._resting:
+                return None
+            self._metrics.kept_evicted("state", "needed")
+            return self._resting.popitem(last=False)[1]
+
+    def take_released(self) -> Sequence[Slot]:
+        """Slots whose time is over, or whose work was given up."""
+        with self._lock:
+            self._sweep()
+            released, self._released = self._released, []
+            return released
+
+    def take_all(self) -> Sequence[Slot]:
+        """At the end."""
+        with self._lock:
+            slots = [*self._released, *self._resting.values()]
+            self._released.clear()
+            self._resting.clear()
+            return slots
+
+    @property
+    def due_s(self) -> float | None:
+        """When the next state's time is over."""
+        with self._lock:
+            first = next(iter(self._resting), None)
+            return None if first is None else first.used_s + self.limits.keep_s
+
+    @property
+    def resting(self) -> int:
+        return len(self._resting)
+
+    @property
+    def answers_bytes(self) -> int:
+        """What everything but the states takes, about."""
+        return len(self._works) * self._work_bytes + len(self._ids) * _ID_BYTES
+
+    # With the lock held.
+
+    def _is_old(self, used_s: float) -> bool:
+        return self._clock() - used_s >= self.limits.keep_s
+
+    def _sweep(self) -> None:
+        """Let go of all whose time is over."""
+        while self._resting and self._is_old(next(iter(self._resting)).used_s):
+            self._released.append(self._resting.popitem(last=False)[1])
+            self._metrics.kept_evicted("state", "old")
+        while self._ids and self._is_old(next(iter(self._ids.values())).used_s):
+            self._forget_id(next(iter(self._ids)))
+
+    def _make_room(self) -> None:
+        self._sweep()
+        while self._works and self.answers_bytes > self.limits.answers_bytes:
+            oldest_work, oldest_id = next(iter(self._works)), next(iter(self._ids), None)
+            if oldest_id is not None and self._ids[oldest_id].used_s < oldest_work.used_s:
+                self._forget_id(oldest_id)
+            else:
+                self._give_up(oldest_work)
+            self._metrics.kept_evicted("answer", "full")
+
+    def _forget_id(self, result_id: str) -> None:
+        found = self._ids.pop(result_id, None)
+        if found is not None:
+            work = found.work
+            work.ids -= 1
+            if not self._is_found(work):
+                self._give_up(work)
+
+    def _find_by_content(self, key: ContentKey, work: Work) -> None:
+        """Of two that were computed at once, the deeper one is found."""
+        before = self._by_content.get(key)
+        if before is None or len(before.exits) <= len(work.exits):
+            self._by_content[key] = work
+            if before is not None and not self._is_found(before):
+                self._give_up(before)
+
+    def _is_found(self, work: Work) -> bool:
+        return work.ids > 0 or (work.key is not None and self._by_content.get(work.key) is work)
+
+    def _give_up(self, work: Work) -> None:
+        """Its ids stand for nothing any more, and age as they are."""
+        work.is_wanted = False
+        self._works.pop(work, None)
+        if work.key is not None and self._by_content.get(work.key) is work:
+            del self._by_content[work.key]
+        slot = self._resting.pop(work, None)
+        if slot is not None:
+            self._released.append(slot)
