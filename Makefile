@@ -42,6 +42,7 @@ bench: setup ## the service beside LitServe, MOSEC and Ray Serve, and what servi
 	$(DEV)/bin/dvt bench server cpu $(if $(DATA),--data $(DATA))
 	$(DEV)/bin/dvt bench server alone $(if $(DATA),--data $(DATA))
 	$(DEV)/bin/dvt bench server memory $(if $(DATA),--data $(DATA))
+	$(DEV)/bin/dvt bench cache $(if $(DATA),--data $(DATA))
 	test -d $(GEOMETRY) || $(DEV)/bin/dvt bench geometry $(GEOMETRY)
 	$(DEV)/bin/dvt bench engine $(GEOMETRY)
 	$(DEV)/bin/dvt bench auto simulate --png docs/auto-simulation.png

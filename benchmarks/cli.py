@@ -24,6 +24,7 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
         ("geometry", _add_geometry, "make the bundles of random weights that `engine` computes with"),
         ("engine", _add_engine, "the engine in process, with scripted exits, beside simpler ways to run a cascade"),
         ("server", _add_server, "what serving costs beyond decoding and the stages: CPU, latency, memory"),
+        ("cache", _add_cache, "the same images again and again, by Zipf's law, with and without the cache"),
         ("auto", _add_auto, "budget by load beside its fixed ceiling: in simulated time, or over HTTP"),
         ("peers", _add_peers, "other servers with the static twin, beside this one, on the same photos"),
         ("report", _add_report, "write docs/performance.md from benchmarks/results/"),
@@ -106,6 +107,17 @@ def _add_server(parser: argparse.ArgumentParser) -> None:
     _add_photos(parser)
     _add_results(parser)
     parser.set_defaults(run=_lazily("command_server:run"))
+
+
+def _add_cache(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundle", nargs="?", type=Path, metavar="BUNDLE", help="default: the shipped")
+    parser.add_argument("--profile", default="balanced", metavar="NAME", help="default: balanced")
+    parser.add_argument("--images", type=positive, default=1000, metavar="N", help="different ones (default: 1000)")
+    parser.add_argument("--requests", type=positive, default=10_000, metavar="N", help="of each run (default: 10000)")
+    parser.add_argument("--clients", type=positive, default=16, metavar="N", help="of the closed loop (default: 16)")
+    _add_photos(parser)
+    _add_results(parser)
+    parser.set_defaults(run=_lazily("command_cache:run"))
 
 
 def _add_auto(parser: argparse.ArgumentParser) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final, Literal, TypeVar
 
 from benchmarks import command_engine, command_peers
+from benchmarks.command_cache import cache_table, speed_up
 from benchmarks.command_peers import tail_ratio
 from benchmarks.command_server import alone_beyond_ms, alone_words, cpu_beyond_ms, cpu_words, memory_growth
 from benchmarks.machine import Environment
@@ -19,6 +20,7 @@ from benchmarks.results import (
     ALONE_FILE,
     AUTO_LOAD_FILE,
     AUTO_SIMULATION_FILE,
+    CACHE_FILE,
     CPU_FILE,
     ENGINE_FILE,
     MEMORY_FILE,
@@ -27,6 +29,7 @@ from benchmarks.results import (
     AloneDocument,
     AutoLoadDocument,
     AutoSimulationDocument,
+    CacheDocument,
     CpuDocument,
     EngineDocument,
     MemoryDocument,
@@ -80,6 +83,7 @@ class Kept:
     memory: MemoryDocument | None
     auto_load: AutoLoadDocument | None = None
     auto_simulated: tuple[AutoSimulationDocument, ...] = ()
+    cache: CacheDocument | None = None
 
     @staticmethod
     def read(folder: Path) -> "Kept":
@@ -97,6 +101,7 @@ class Kept:
                 for path in sorted(folder.glob(AUTO_SIMULATION_FILE.format(bundle="*")))
                 if (document := read_results(AutoSimulationDocument, path)) is not None
             ),
+            read_results(CacheDocument, folder / CACHE_FILE),
         )
 
 
@@ -175,6 +180,7 @@ def render(kept: Kept, notes: str) -> str:
         *_alone(kept.alone),
         *_memory(kept.memory),
         *_auto(kept.auto_load, kept.auto_simulated),
+        *_cache(kept.cache),
     ]
     return "\n".join([*lines, *([notes.strip(), ""] if notes.strip() else [])])
 
@@ -287,6 +293,19 @@ def _auto(load: AutoLoadDocument | None, simulated: tuple[AutoSimulationDocument
             f"under, on the report split. {_where(each.environment)}"
         )
         yield from _markdown(simulated_table(each), headed=True)
+
+
+def _cache(document: CacheDocument | None) -> Iterator[str]:
+    if document is None:
+        return
+    yield "## The same images again"
+    yield from _text(
+        f"`dvt bench cache --data PATH`: {document.requests:,} requests for {document.images:,} images "
+        f"({document.photos}) by Zipf's law, {100 * document.repeats:.0f} % of them for one that was asked for before; "
+        f"{document.computed.clients} clients, `{document.bundle}`, profile `{document.profile}`. Both servers start "
+        f"empty. With the cache {speed_up(document):.2f} times the requests/s. {_where(document.environment)}"
+    )
+    yield from _markdown(cache_table(document))
 
 
 def _where(environment: Environment) -> str:

@@ -15,6 +15,7 @@ from models.bundle import write_file_atomically
 
 RESULTS = ROOT / "benchmarks" / "results"
 AUTO_SIMULATION_FILE, AUTO_LOAD_FILE = "auto-simulation-{bundle}.json", "auto-load.json"
+CACHE_FILE = "cache.json"
 PEERS_FILE, ENGINE_FILE, CPU_FILE, ALONE_FILE, MEMORY_FILE = (
     "peers.json",
     "engine.json",
@@ -110,6 +111,22 @@ class MemoryDocument:
     profile: str
     clients: int
     points: tuple[MemoryPoint, ...]
+
+
+@dataclass(frozen=True)
+class CacheDocument:
+    """The same requests, for so many images by Zipf's law, without the cache and with it, from its empty start.
+    `repeats`: share of them (0..1) for an image that was asked for before."""
+
+    environment: Environment
+    photos: str
+    bundle: str
+    profile: str
+    images: int
+    requests: int
+    repeats: float
+    computed: LoadResult
+    cached: LoadResult
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from benchmarks.results import (
     AutoLoadDocument,
     AutoLoadRun,
     AutoSimulationDocument,
+    CacheDocument,
     CpuDocument,
     MemoryDocument,
     MemoryPoint,
@@ -127,3 +128,14 @@ def test_a_budget_by_load_is_told_as_it_was_loaded_and_simulated() -> None:
     assert "shares of 90/10 to 60/40 %" in page
     assert "| fixed `accurate` | 97.5 | 1,000 | 10.0 % |" in page
     assert "| step: auto, 9 points | 1,000 | 2.0 % | 5 | 40 | 0.50 % | 0.2000 | 95.10 % | 3 (1) |" in page
+
+
+def test_the_cache_stands_beside_computing_with_their_ratio() -> None:
+    computed, cached = (replace(result(rate), clients=16, server_cpu_ms=9.0) for rate in (100.0, 350.0))
+    document = CacheDocument(ENVIRONMENT, "photos", "ours", "balanced", 1000, 10_000, 0.9, computed, cached)
+    page = " ".join(render(replace(NOTHING, cache=document), "").split())
+    assert "3.50 times the requests/s" in page
+    assert "90 % of them for one that was asked for before" in page
+    assert "| off | 100.0 |" in page
+    assert "| key | 350.0 |" in page
+    assert "The same images again" not in render(NOTHING, "")
