@@ -109,38 +109,35 @@ def point_in_words(point: Point) -> str:
 
 
 def frontier_tables(frontier: Frontier) -> list[Table]:
-    tables = []
-    for title, points in (("profiles", frontier.profiles), ("frontier", frontier.frontier)):
-        rows = tuple(
-            (
-                printable(point.profile or (str(point.number) if point.number is not None else "")),
-                "" if point.mean_gmacs is None else f"{point.mean_gmacs:.4f}",
-                "" if point.top1 is None else f"{100 * point.top1:.2f}",
-                _thresholds(point),
-                "" if point.exit_shares is None else "/".join(f"{100 * each:.0f}" for each in point.exit_shares),
-                ""
-                if point.certificate is None
-                else f"{point.certificate.risk} <= {100 * point.certificate.epsilon:g} %",
-            )
-            for point in points
+    """The profiles, then the points."""
+    return [
+        Table(title, (of, "GMACs", "top-1 %", "thresholds", "exits %", "certified"), tuple(map(_frontier_row, points)))
+        for title, of, points in (
+            ("profiles", "profile", frontier.profiles),
+            ("frontier", "point", frontier.frontier),
         )
-        columns = (
-            "profile" if title == "profiles" else "point",
-            "GMACs",
-            "top-1 %",
-            "thresholds",
-            "exits %",
-            "certified",
-        )
-        tables.append(Table(title, columns, rows))
-    return tables
+    ]
+
+
+def _frontier_row(point: Point) -> tuple[str, ...]:
+    name = point.profile or ("" if point.number is None else str(point.number))
+    promised = point.certificate
+    return (
+        printable(name),
+        "" if point.mean_gmacs is None else f"{point.mean_gmacs:.4f}",
+        "" if point.top1 is None else f"{100 * point.top1:.2f}",
+        _thresholds(point),
+        "" if point.exit_shares is None else "/".join(f"{100 * each:.0f}" for each in point.exit_shares),
+        "" if promised is None else f"{printable(promised.risk)} <= {100 * promised.epsilon:g} %",
+    )
 
 
 def history_table(history: History) -> Table:
+    """A change a row."""
     rows = tuple(
         (
             str(change.revision),
-            change.at,
+            printable(change.at),
             printable(change.by),
             printable(change.note or flags_of(change.request) or json.dumps(change.request)),
         )

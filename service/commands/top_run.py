@@ -43,17 +43,24 @@ def run(args: argparse.Namespace) -> int:
     return Ending.DONE
 
 
-def tables_of(view: View, title: str) -> list[Table]:
-    """For people."""
+def tables_of(view: View, away: str = "") -> list[Table]:
+    """For people; `away` tells why there was no answer lately."""
     load = view.load
-    rates = [
-        ("requests/s", f"{load.requests_per_s:.1f}"),
-        ("images/s", f"{load.images_per_s:.1f}"),
-        ("refused/s", f"{load.refused_per_s:.1f}"),
-        ("images inside", str(load.in_flight)),
-        ("computation saved", "" if load.saved is None else f"{100 * load.saved:.0f} %"),
-        ("takes work", "yes" if load.ready else "no"),
-    ]
+    server = (
+        ("address", printable(view.url)),
+        ("model", printable(view.model)),
+        ("takes work", away or ("yes" if load.ready else "no")),
+        ("budget", printable(flags_of(view.budget.request) or json.dumps(view.budget.request))),
+        ("in force", printable(point_in_words(view.budget.in_force))),
+        ("revision", str(view.budget.revision)),
+    )
+    rates = (
+        f"{load.requests_per_s:.1f}",
+        f"{load.images_per_s:.1f}",
+        f"{load.refused_per_s:.1f}",
+        str(load.in_flight),
+        "" if load.saved is None else f"{100 * load.saved:.0f} %",
+    )
     exits = tuple(
         (
             f"exit {each.number}",
@@ -65,14 +72,10 @@ def tables_of(view: View, title: str) -> list[Table]:
         )
         for each, waiting in zip(load.exits, load.queued, strict=False)
     )
-    budget = (
-        ("asked", printable(flags_of(view.budget.request) or json.dumps(view.budget.request))),
-        ("in force", printable(point_in_words(view.budget.in_force))),
-    )
     return [
-        Table(title, ("", ""), tuple(rates)),
+        Table("server", ("", ""), server),
+        Table("load", ("requests/s", "images/s", "refused/s", "images inside", "computation saved"), (rates,)),
         Table("exits", ("", "share", "images/s", "p50 ms", "p99 ms", "waiting for it"), exits),
-        Table(f"budget, revision {view.budget.revision}", ("", ""), budget),
     ]
 
 
@@ -82,13 +85,10 @@ def _look(client: Client) -> Look:
 
 def _write(view: View, *, is_json: bool) -> None:
     if is_json:
-        sys.stdout.write(json.dumps({"url": view.url, "model": view.model, **asdict(view.load)} | _budget(view)) + "\n")
+        document = {"url": view.url, "model": view.model, **asdict(view.load), "budget": asdict(view.budget)}
+        sys.stdout.write(json.dumps(document) + "\n")
     else:
-        write_tables(tables_of(view, _title(view)), sys.stdout)
-
-
-def _budget(view: View) -> dict[str, object]:
-    return {"budget": asdict(view.budget)}
+        write_tables(tables_of(view), sys.stdout)
 
 
 def _draw_for_ever(client: Client, url: str, model: str, before: Look, every_s: float) -> None:
@@ -96,30 +96,19 @@ def _draw_for_ever(client: Client, url: str, model: str, before: Look, every_s: 
     from rich.console import Group
     from rich.live import Live
 
-    view: View | None = None
+    view, away = View(url, model, load_between(before, before), client.budget()), ""
     try:
         with Live(auto_refresh=False, screen=True) as live:
-            live.update(Group(f"{printable(url)}: looking for {every_s:g} s"), refresh=True)
             while True:
+                live.update(Group(*map(drawn, tables_of(view, away))), refresh=True)
                 time.sleep(every_s)
-                away = ""
                 try:
                     now = _look(client)
-                    view, before = View(url, model, load_between(before, now), client.budget()), now
+                    view, before, away = View(url, model, load_between(before, now), client.budget()), now, ""
                 except (UnreachableError, UnavailableError) as error:
-                    away = f" - no answer: {printable(str(error))}"
-                title = time.strftime("%H:%M:%S") + away
-                if view is not None:
-                    title = f"{_title(view)}  {title}"
-                    live.update(Group(*map(drawn, tables_of(view, title))), refresh=True)
-                else:
-                    live.update(Group(title), refresh=True)
+                    away = f"no answer: {printable(str(error))}"
     except KeyboardInterrupt:
         return
-
-
-def _title(view: View) -> str:
-    return printable(f"{view.model} at {view.url}")
 
 
 def _ms(value: float | None) -> str:
