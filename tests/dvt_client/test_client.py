@@ -27,6 +27,7 @@ from dvt_client import (
     UnavailableError,
     UnreachableError,
 )
+from dvt_client.transport import Setup
 from tests.dvt_client.kinds import Make
 from tests.dvt_client.samples import ANSWER, BUDGET, PROBLEM, RESULT, WHOLE_STREAM, problem
 from tests.dvt_client.scripted_server import Answer, HangUp, Stream, serving
@@ -44,7 +45,7 @@ def test_one_photo_goes_as_it_is_with_its_options_and_the_key(make_client: Make)
     assert path == "/classify?top_k=2&thresholds=0.9%2Cnull&deadline_ms=50&priority=1"
     assert headers["authorization"] == "Bearer secret"
     assert headers["content-type"] == "application/octet-stream"
-    assert "secret" not in repr(client)
+    assert "secret" not in repr(Setup(script.url, "secret"))
 
 
 def test_several_photos_go_as_a_form_whatever_they_are(make_client: Make, tmp_path: Path) -> None:

@@ -48,6 +48,7 @@ def test_never_stays_never() -> None:
         ({"thresholds": ["x"]}, r"thresholds\[0\] is 'x', expected float"),
         ({"top1": True}, "top1 is True, expected float"),
         ({"number": 1.5}, "number is 1.5, expected int"),
+        ({"number": True}, "number is True, expected int"),
         ({"certificate": {}}, "certificate has no 'risk'"),
     ],
 )

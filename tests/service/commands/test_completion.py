@@ -23,7 +23,8 @@ def test_commands_and_what_follows_them_are_offered_by_their_beginning() -> None
 
 
 def test_values_of_a_flag_are_its_choices_and_else_the_shells_own() -> None:
-    assert completions(["classify", "--top-k", ""]) == []
+    assert completions(["classify", "--top-k", ""]) == completions(["classify", "--top-k", "-"]) == []
+    assert completions(["certify", "--backend", "o"]) == ["onnx"]
     assert completions(["completion", ""]) == ["bash", "zsh", "fish"]
 
 
