@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.deps import Service
 from service.api.handlers import REQUEST_ID, respond
+from service.api.web import is_page
 from service.errors import HostNotAllowedError, InternalError, ServiceError, UnauthorizedError
 
 SECURITY_HEADERS = {
@@ -81,7 +82,7 @@ class Gate:
             service.metrics.request(method, route, status)
             if method == "POST" and (route.startswith("/classify") or route.endswith("/infer")):
                 service.metrics.inference(seconds, is_success=status == 200)
-            quiet = route.startswith(("/health", "/v2/health")) or route == "/metrics"
+            quiet = route.startswith(("/health", "/v2/health")) or route == "/metrics" or is_page(route)
             service.log.log(
                 10 if quiet else 20,
                 "request",
@@ -105,7 +106,7 @@ class Gate:
         caller = service.keys.caller(headers.get("authorization"))
         scope["dvt.caller"] = caller
         path = scope["path"]
-        is_open = path in _OPEN_PATHS or (path == "/metrics" and service.settings.metrics_public)
+        is_open = path in _OPEN_PATHS or is_page(path) or (path == "/metrics" and service.settings.metrics_public)
         if service.keys.needs_key and caller is None and not is_open:
             return UnauthorizedError(
                 "a key is needed: send `Authorization: Bearer KEY` with one that this service knows"
