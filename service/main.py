@@ -88,7 +88,7 @@ def build_service(loaded: Loaded, opened: Opened, log: logging.Logger) -> Servic
     kept = KeptWork(
         _kept_limits(settings, backend), exits=exits, classes=bundle.config.classes, clock=clock, metrics=metrics
     )
-    metrics.kept(lambda: kept.resting * backend.slot_bytes, lambda: kept.answers_bytes)
+    metrics.kept(lambda: kept.slots * backend.slot_bytes, lambda: kept.answers_bytes)
     scheduler = Scheduler(
         backend,
         opened.measure,
