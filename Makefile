@@ -13,7 +13,7 @@ SERVE := .venv-serve
 DEV := .venv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check verify gpu-test bench lock
+.PHONY: help setup run test check verify browser picture gpu-test bench lock
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
@@ -34,8 +34,15 @@ check: setup ## format, lint, types, directions of imports
 	$(DEV)/bin/mypy
 	$(DEV)/bin/lint-imports --no-logo
 
-verify: setup ## the slow and real: full-size statistics, whole training runs
+verify: setup ## the slow and real: full-size statistics, whole training runs, the playground in a browser
+	@$(DEV)/bin/python scripts/browser.py >/dev/null || echo 'They are skipped.' >&2
 	@$(DEV)/bin/python -m pytest -q -m "slow and not gpu"
+
+browser: setup ## a browser for verify and picture: the one that is there, else Debian's Chromium
+	@$(DEV)/bin/python scripts/browser.py
+
+picture: setup ## the picture of the playground in the README
+	@PYTHONPATH=. $(DEV)/bin/python scripts/playground_picture.py
 
 bench: setup ## the service beside LitServe, MOSEC and Ray Serve, and what serving costs (DATA=FOLDER of JPEG photos)
 	$(DEV)/bin/dvt bench peers $(if $(DATA),--data $(DATA))

@@ -27,6 +27,13 @@ class Command:
 
 COMMANDS = (
     Command("serve", "Serve", "service.cli", "answer POST /classify with a bundle"),
+    Command(
+        "classify", "Use", "service.commands.classify", "tell what photos show: by a server, or by a bundle right here"
+    ),
+    Command(
+        "budget", "Use", "service.commands.budget", "see or change what a server's images may cost: get, set, watch"
+    ),
+    Command("top", "Use", "service.commands.top", "watch a server live: requests, exits, latency, queues, budget"),
     Command("train", "Make a bundle", "training.cli", "train a recipe on a tree of images, write a bundle"),
     Command("profile", "Make a bundle", "training.cli", "find thresholds, write the frontier and the named profiles"),
     Command(
@@ -36,6 +43,7 @@ COMMANDS = (
     Command("convert", "Make a bundle", "models.cli", "turn a published checkpoint (*.pth.tar) into a bundle"),
     Command("export", "Make a bundle", "models.cli", "add one ONNX graph a stage to a bundle, checked against PyTorch"),
     Command("bench", "Measure", "benchmarks.cli", "throughput, latency and cost of the service, beside other servers"),
+    Command("completion", "Shell", "service.commands.completion", "let the shell complete what is typed after dvt"),
 )
 
 # Import name -> what installs it, for a command that finds it missing.
@@ -44,7 +52,9 @@ EXTRA_OF = {
     "onnx": "train",
     "onnxscript": "bench",
     "matplotlib": "train",
-    "rich": "train",
+    "rich": "client",
+    "httpx": "client",
+    "dvt_client": "client",
     "scipy": "train",
     "pymoo": "genetic",
     "onnxruntime": "cpu",
@@ -60,7 +70,7 @@ def help_text() -> str:
     for group in dict.fromkeys(command.group for command in COMMANDS):
         lines += ["", f"{group}:"]
         lines += [f"  {command.name:<{width}}  {command.help}" for command in COMMANDS if command.group == group]
-    lines += ["", "`dvt COMMAND --help` tells a command's arguments, `dvt --version` the version."]
+    lines += ["", "`dvt COMMAND --help` tells a command's arguments and exit codes, `dvt --version` the version."]
     return "\n".join(lines)
 
 

@@ -32,3 +32,19 @@ def positive_number(text: str) -> float:
     if not 0 < number < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} must be a number above 0")
     return number
+
+
+def share(text: str) -> float:
+    """A number from 0 to 1."""
+    try:
+        number = float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from error
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"{text} must be from 0 to 1")
+    return number
+
+
+def thresholds(text: str) -> tuple[float | None, ...]:
+    """One an exit but the last, with commas between; `null` for never."""
+    return tuple(None if word.strip() == "null" else share(word) for word in text.split(","))

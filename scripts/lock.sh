@@ -9,6 +9,6 @@ compile() {
 
 compile "$@" --extra cpu --extra replicas --output-file requirements/serve.txt
 # What is in both files has one version, or a test would not test what is served.
-compile "$@" --extra cpu --extra replicas --extra traces --extra train --extra genetic --extra bench --extra dev \
+compile "$@" --extra cpu --extra client --extra replicas --extra traces --extra train --extra genetic --extra bench --extra dev \
     --constraints requirements/serve.txt --constraints requirements/constraints.txt \
     --excludes requirements/unpinned.txt --output-file requirements/dev.txt

@@ -46,7 +46,7 @@ def what_to_try(port: int) -> str:
     url = f"http://{HOST}:{port}"
     lines = ["", "Ready. Two photographs that leave at different exits, for another terminal in this folder:", ""]
     lines += [f"  curl -s -F image=@{sample} '{url}/classify?top_k=3'" for sample in SAMPLES]
-    return "\n".join([*lines, ""])
+    return "\n".join([*lines, "", f"Or watch it think: {url}", ""])
 
 
 def main() -> int:

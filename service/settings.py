@@ -17,6 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 
 PREFIX = "DVT_"
 OTLP_VARIABLE = "OTEL_EXPORTER_OTLP_ENDPOINT"
+# What the command line reads as a client: where the service is, and the key to use there. No settings of the service.
+URL_VARIABLE, USER_KEY_VARIABLE, USER_KEY_FILE_VARIABLE = "DVT_URL", "DVT_KEY", "DVT_KEY_FILE"
 DEFAULT_BUNDLE = Path(__file__).resolve().parent.parent / "checkpoints" / "imagenette-hybrid"
 
 MIB = 1024 * 1024
@@ -345,6 +347,7 @@ def _explain(error: ValidationError, flags: Mapping[str, str]) -> str:
 def _unknown(environment: Mapping[str, str]) -> list[str]:
     known = {variable_of(name) for name in Settings.model_fields}
     known |= {f"{variable_of(name)}_FILE" for name in secret_names()}
+    known |= {URL_VARIABLE, USER_KEY_VARIABLE, USER_KEY_FILE_VARIABLE}
     found = []
     for variable in sorted(environment):
         if variable.startswith(PREFIX) and variable not in known:
@@ -377,7 +380,8 @@ def render_markdown() -> str:
         "A flag of `dvt serve` wins over the environment variable, that over the default. Secrets have no flag:",
         "a process list shows flags. Their `_FILE` variant names a file with the secret, as Docker and Kubernetes",
         "mount it; it is read again when it changes. `DVT_API_KEYS_FILE` holds one key a line, a name before it if you",
-        "like (`alice 3f9c...`); `#` starts a comment. A `DVT_*` that is none of these is warned about.",
+        "like (`alice 3f9c...`); `#` starts a comment. A `DVT_*` that is none of these, nor `DVT_URL`, `DVT_KEY` or",
+        "`DVT_KEY_FILE` of [the command line](cli.md), is warned about.",
         "",
         "| variable | flag | default | meaning |",
         "|---|---|---|---|",

@@ -24,6 +24,14 @@ def test_help_imports_none_of_the_heavy_packages() -> None:
     assert loaded.isdisjoint({"torch", "fastapi", "numpy", "onnxruntime", "pydantic", "models", "service", "training"})
 
 
+@pytest.mark.parametrize("command", ["classify", "budget", "top", "completion"])
+def test_help_of_what_is_used_daily_is_instant_too(command: str) -> None:
+    code = f"import sys, dvt\ntry: dvt.main([{command!r}, '--help'])\nfinally: print(*sys.modules, sep='\\n')"
+    loaded = set(run("-c", code).stdout.split())
+    assert "models.arguments" in loaded or command == "completion"
+    assert loaded.isdisjoint({"fastapi", "numpy", "pydantic", "httpx", "dvt_client", "rich", "prometheus_client"})
+
+
 def test_help_names_every_command_on_a_line_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
     assert dvt.main(["--help"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -44,7 +52,7 @@ def test_version_is_the_one_of_the_module(capsys: pytest.CaptureFixture[str]) ->
 
 @pytest.mark.parametrize(
     ("typed", "way_out"),
-    [("trian", "did you mean `dvt train`?"), ("xyz", "commands are serve, train"), ("--port", "commands are serve")],
+    [("trian", "did you mean `dvt train`?"), ("xyz", "commands are serve, classify"), ("--port", "commands are serve")],
 )
 def test_an_unknown_command_names_the_nearest(typed: str, way_out: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert dvt.main([typed]) == 2
@@ -108,4 +116,4 @@ def test_the_table_names_modules_of_this_repository() -> None:
     for module in {command.module for command in dvt.COMMANDS}:
         found = importlib.import_module(module).__file__
         assert found is not None
-        assert Path(found).parent.parent == ROOT
+        assert Path(found).is_relative_to(ROOT)

@@ -40,11 +40,17 @@ def pinned(name: str) -> set[str]:
     return names_of([line for line in lines if line and not line.lstrip().startswith("#")])
 
 
-@pytest.mark.parametrize("package", ["models", "service", "training", "dvt"])
+@pytest.mark.parametrize("package", ["models", "service", "training", "dvt", "clients/python/dvt_client"])
 def test_flat_names_resolve_to_this_repository(package: str) -> None:
-    found = importlib.import_module(package).__file__
+    found = importlib.import_module(package.rpartition("/")[2]).__file__
     assert found is not None
     assert Path(found) in {ROOT / package / "__init__.py", ROOT / f"{package}.py"}
+
+
+def test_the_client_alone_asks_for_httpx_and_nothing_else() -> None:
+    project_of_its_own = tomllib.loads((ROOT / "clients" / "python" / "pyproject.toml").read_text())["project"]
+    assert names_of(project_of_its_own["dependencies"]) == {"httpx"}
+    assert names_of(project_of_its_own["dependencies"]) <= project()["client"]
 
 
 def test_no_file_tells_of_one_machine() -> None:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from service.api.web import is_page
+
 Why = Literal["failed", "slow", "sampled"]
 
 # Asked for by machines, every few seconds.
@@ -37,7 +39,7 @@ class AccessLog:
 
     def tell(self, access: Access) -> None:
         """One line, or none."""
-        is_quiet = access.route.startswith(QUIET)
+        is_quiet = access.route.startswith(QUIET) or is_page(access.route)
         why = self._why(access)
         level = logging.DEBUG if is_quiet or why is None else logging.INFO
         if not self._log.isEnabledFor(level):

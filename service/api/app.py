@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from service.api import audit, budget, classify, feedback, ops, refine
+from service.api import audit, budget, classify, feedback, ops, refine, web
 from service.api.deps import Service
 from service.api.feedback import FeedbackBody
 from service.api.handlers import add_handlers
@@ -68,6 +68,7 @@ def create_app(service: Service, version: str) -> FastAPI:
         app.include_router(router)
     for router in (description.router, infer.router, refused.router):
         app.include_router(router)
+    app.include_router(web.make_router(service.model.config.labels))
     add_handlers(app)
     _add_schemas(app)
     app.add_middleware(Gate, service=service)

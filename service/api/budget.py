@@ -105,11 +105,12 @@ async def get_history(service: ServiceDep, _: AdminDep) -> HistoryResponse:
     summary="What can be asked for",
 )
 async def get_frontier(request: Request, service: ServiceDep) -> Response:
-    """Named profiles, and the points that no other beats in both cost and accuracy; as a picture for those who accept
-    SVG rather than JSON. Empty without profiles."""
+    """Named profiles, the points that no other beats in both cost and accuracy, and those of which something is
+    certified; as a picture for those who accept SVG rather than JSON. Empty without profiles."""
     catalogue = service.budget.catalogue
     named = {} if catalogue.profiles is None else catalogue.profiles.named
     frontier = () if catalogue.profiles is None else catalogue.profiles.frontier
+    certified = dict.fromkeys(each.point.thresholds for each in catalogue.certificates)
     if SVG in request.headers.get("accept", ""):
         return Response(
             frontier_svg(frontier, named, service.budget.in_force.point.measured),
@@ -122,6 +123,7 @@ async def get_frontier(request: Request, service: ServiceDep) -> Response:
             _point(replace(catalogue.describe(point.thresholds), number=number, measured=point))
             for number, point in enumerate(frontier)
         ],
+        certified=[_point(catalogue.describe(thresholds)) for thresholds in certified],
     )
     return Response(answer.model_dump_json(), media_type="application/json", headers={"Vary": "Accept"})
 

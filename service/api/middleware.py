@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.api.access import QUIET, Access, AccessLog
 from service.api.deps import Service
 from service.api.handlers import REQUEST_ID, respond
+from service.api.web import is_page
 from service.errors import HostNotAllowedError, InternalError, ServiceError, UnauthorizedError
 from service.in_hand import IN_HAND, InHand
 from service.series import METHODS, OTHER_METHOD, UNMATCHED
@@ -117,7 +118,7 @@ class Gate:
         caller = service.keys.caller(headers.get("authorization"))
         scope["dvt.caller"] = caller
         path = scope["path"]
-        is_open = path in _OPEN_PATHS or (path == "/metrics" and service.settings.metrics_public)
+        is_open = path in _OPEN_PATHS or is_page(path) or (path == "/metrics" and service.settings.metrics_public)
         if service.keys.needs_key and caller is None and not is_open:
             return UnauthorizedError(
                 "a key is needed: send `Authorization: Bearer KEY` with one that this service knows"

@@ -4,7 +4,7 @@ from functools import cache
 from importlib.resources import files
 
 from fastapi import APIRouter
-from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from fastapi.responses import HTMLResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from service.api.deps import ServiceDep, check_engine
@@ -84,6 +84,7 @@ async def model(service: ServiceDep) -> ModelResponse:
         config_sha256=served.config_sha256,
         backend=served.backend,
         input_px=config.input.size_px,
+        resize_px=config.input.resize_px,
         classes=config.classes,
         labels=list(config.labels),
         confidence=served.confidence,
@@ -100,11 +101,6 @@ async def model(service: ServiceDep) -> ModelResponse:
         static_gmacs=served.static_gmacs,
         worst_case=WorstCase(gmacs=served.full_gmacs, state_bytes=served.peak_state_bytes),
     )
-
-
-@router.get("/", include_in_schema=False)
-async def home() -> Response:
-    return RedirectResponse("docs", 307)
 
 
 @router.get("/docs", include_in_schema=False)

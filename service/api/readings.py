@@ -41,7 +41,7 @@ def _show_engine(service: Service, backend: StageBackend) -> None:
 def _show_kept(service: Service, backend: StageBackend) -> None:
     kept = service.kept
     service.metrics.ask_each(
-        series.KEPT, {"state": lambda: kept.resting * backend.slot_bytes, "answer": lambda: kept.answers_bytes}
+        series.KEPT, {"state": lambda: kept.slots * backend.slot_bytes, "answer": lambda: kept.answers_bytes}
     )
 
 

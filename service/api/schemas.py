@@ -239,10 +239,12 @@ class HistoryResponse(Strict):
 
 
 class FrontierResponse(Strict):
-    """What can be asked for: named profiles, and all points that no other beats in both cost and accuracy."""
+    """What can be asked for: named profiles, all points that no other beats in both cost and accuracy, and those of
+    which something is certified."""
 
     profiles: list[Point]
     frontier: list[Point]
+    certified: list[Point]
 
 
 class ModelExit(Strict):
@@ -260,12 +262,16 @@ class WorstCase(Strict):
 
 
 class ModelResponse(Strict):
+    """`input_px` is the side of the square that the network sees, cut from the middle of a photo whose short side is
+    `resize_px`."""
+
     name: str
     architecture: str
     sha256: str
     config_sha256: str
     backend: str
     input_px: int
+    resize_px: int
     classes: int
     labels: list[str]
     confidence: str

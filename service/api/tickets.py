@@ -89,8 +89,7 @@ class Ticket:
         self._job: Job | None = None
 
     def start(self, data: bytes | Pixels, key: ContentKey | None) -> None:
-        """With its permit, from an image file, or from pixels, of which there is nothing to decode. What is known of
-        the same file is used."""
+        """With its permit, from an image file or its pixels. What is known of the same is used."""
         service, order = self._service, self._order
         self._draw = service.audit.draw(order.resolved.thresholds) if order.by_budget else None
         # Who is drawn is computed from the start: the lottery must not depend on what was seen before, and the audit is
@@ -254,20 +253,21 @@ async def under_way(
 
 
 async def _content_keys(service: Service, order: Order, images: Sequence[ImageInput]) -> dict[int, ContentKey | None]:
-    """Of the images that came whole, by their index; None where nothing is known by content: pixels are none of a file,
-    and must never be taken for one."""
-    whole = [index for index, image in enumerate(images) if not isinstance(image, ServiceError)]
-    files = {index: image for index, image in enumerate(images) if isinstance(image, bytes)}
+    """Of the images that came whole, by their index; None where nothing is known by content."""
+    whole = {index: image for index, image in enumerate(images) if not isinstance(image, ServiceError)}
     contents = service.contents
     if contents is None:
         return dict.fromkeys(whole)
 
     def keys() -> dict[int, ContentKey | None]:
-        found = {index: contents.of(image, order.owner) for index, image in files.items()}
-        return {index: found.get(index) for index in whole}
+        return {index: contents.of(image, order.owner) for index, image in whole.items()}
 
-    is_quick = sum(map(len, files.values())) <= INLINE_BYTES
+    is_quick = sum(map(_size_bytes, whole.values())) <= INLINE_BYTES
     return keys() if is_quick else await asyncio.to_thread(keys)
+
+
+def _size_bytes(image: bytes | Pixels) -> int:
+    return len(image) if isinstance(image, bytes) else image.nbytes
 
 
 async def first_finished(mailbox: Mailbox[News]) -> Finished:

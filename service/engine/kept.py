@@ -232,8 +232,9 @@ class KeptWork:
             return None if first is None else first.used_s + self.limits.keep_s
 
     @property
-    def resting(self) -> int:
-        return len(self._resting)
+    def slots(self) -> int:
+        """Those that it has: at rest, or about to be released."""
+        return len(self._resting) + len(self._released)
 
     @property
     def answers_bytes(self) -> int:

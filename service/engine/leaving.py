@@ -44,6 +44,7 @@ class Slots:
         try:
             if job.work is not None:
                 slot = self._rest(job, slot, holds_next=holds_next)
+                self.sweep()  # Another may have had to go for it.
             if slot is not None:
                 self._backend.release(slot)
         finally:

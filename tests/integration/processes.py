@@ -19,7 +19,7 @@ def environment(folder: Path, **variables: str) -> dict[str, str]:
         **os.environ,
         "DVT_STATE_DIR": str(folder / "state"),
         "DVT_THREADS": "1",
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "clients" / "python"))),
         **variables,
     }
 

@@ -1,7 +1,8 @@
-"""A service in a process of its own around a scripted backend: `python scripted_service.py FOLDER`.
+"""A service in a process of its own around a scripted backend: `python scripted_service.py FOLDER [certified]`.
 
 Kinds of pictures choose what happens: HELD waits in each stage while there is a file FOLDER/hold, and so does the
-warm-up of stage 2; STUCK never ends, BUG breaks the engine. Settings come from DVT_* variables.
+warm-up of stage 2; STUCK never ends, BUG breaks the engine, DEEP needs the last exit. Settings come from DVT_*
+variables. `certified` gives it profiles with certificates.
 """
 
 import os
@@ -14,16 +15,16 @@ from typing import Any
 
 from service import log, server
 from service.backends.base import Slot
-from tests.service.cascades import BLACK, FakeBackend, FakeOutput, make_service, sure_at
+from tests.service.cascades import BLACK, FakeBackend, FakeOutput, certified_profiles, make_service, sure_at
 
-HELD, STUCK, BUG = 50, 51, 52
+HELD, STUCK, BUG, DEEP = 50, 51, 52, 53
 
 
 class ScriptedBackend(FakeBackend):
     """Ends, waits and breaks as asked for by what it computes."""
 
     def __init__(self, hold: Path) -> None:
-        super().__init__(sure_at({HELD: 3}), buckets=(1, 4))
+        super().__init__(sure_at({HELD: 3, DEEP: 3}), buckets=(1, 4))
         self._hold = hold
 
     def run(self, stage: int, slots: Sequence[Slot]) -> FakeOutput:
@@ -41,16 +42,18 @@ class ScriptedBackend(FakeBackend):
         super().release(slot)
 
 
-def main(folder: Path) -> int:
+def main(folder: Path, *, is_certified: bool) -> int:
     log.configure("json", "info")
     names = ("queue_limit", "max_batch", "stall_seconds", "drain_seconds", "refine_seconds", "cache")
     variables: dict[str, Any] = {
         name: os.environ[f"DVT_{name.upper()}"] for name in names if f"DVT_{name.upper()}" in os.environ
     }
-    service = make_service(folder, ScriptedBackend(folder / "hold"), **variables)
+    variables["api_keys"] = os.environ.get("DVT_API_KEYS", "")
+    profiles = certified_profiles() if is_certified else None
+    service = make_service(folder, ScriptedBackend(folder / "hold"), profiles=profiles, **variables)
     listener = server.bind("127.0.0.1", 0)
     return server.serve(service, listener, "0", lambda: server.announce(service, listener))
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    sys.exit(main(Path(sys.argv[1]), is_certified="certified" in sys.argv[2:]))

@@ -11,6 +11,7 @@ from tests.service.cascades import (
     ADMIN,
     FakeBackend,
     bearer,
+    certified_profiles,
     client_of,
     make_service,
     picture,
@@ -120,6 +121,15 @@ def test_the_frontier_shows_what_can_be_asked_for(client: TestClient) -> None:
     assert [point["profile"] for point in frontier["profiles"]] == ["fast", "balanced", "accurate", "full"]
     assert [point["number"] for point in frontier["frontier"]] == [0, 1, 2, 3]
     assert frontier["frontier"][3]["thresholds"] == [None, None]
+    assert frontier["certified"] == []
+
+
+def test_the_frontier_tells_what_is_certified(tmp_path: Path) -> None:
+    with client_of(make_service(tmp_path, profiles=certified_profiles())) as client:
+        certified = client.get("/budget/frontier").json()["certified"]
+    assert [point["thresholds"] for point in certified] == [[0.9, 0.8], [0.6, 0.5], [0.4, 0.4]]
+    assert [point["certificate"]["epsilon"] for point in certified] == [0.01, 0.05, 0.05]
+    assert [point["top1"] for point in certified] == [0.93, 0.85, 0.80]
 
 
 def test_the_frontier_is_a_picture_too(client: TestClient) -> None:
@@ -143,7 +153,7 @@ def test_a_bundle_without_profiles_has_an_empty_picture(tmp_path: Path) -> None:
         response = client.get("/budget/frontier", headers={"Accept": "image/svg+xml"})
         assert response.status_code == 200
         ElementTree.fromstring(response.text)
-        assert client.get("/budget/frontier").json() == {"profiles": [], "frontier": []}
+        assert client.get("/budget/frontier").json() == {"profiles": [], "frontier": [], "certified": []}
 
 
 def test_only_the_admin_changes_the_budget(client: TestClient) -> None:

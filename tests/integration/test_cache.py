@@ -7,14 +7,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
 from service.api import tickets
 from service.engine.audit import Audit
+from service.engine.content import ContentKeys
+from tests.integration.infer_requests import INFER, tensors, with_pixels
 from tests.service.cascades import (
     ADMIN,
     GMACS,
+    SIZE_PX,
     FakeBackend,
     bearer,
     certified_profiles,
@@ -278,3 +282,17 @@ def test_repeats_by_zipfs_law_are_answered_alike_with_and_without_it(tmp_path: P
 @pytest.mark.slow
 def test_ten_thousand_repeats_by_zipfs_law_are_answered_alike_with_and_without_it(tmp_path: Path) -> None:
     zipf(tmp_path, 10_000)
+
+
+def test_pixels_are_known_by_content_too_and_never_taken_for_a_file(tmp_path: Path) -> None:
+    """A file may be made of the very bytes that some pixels have; what it shows is something else."""
+    file = picture(EASY, "BMP")
+    array = np.frombuffer(file[:192].ljust(192, b"\0"), np.uint8).reshape(1, 3, SIZE_PX, SIZE_PX)
+    body, headers = with_pixels(array, "UINT8")
+    with caching(tmp_path, FakeBackend(SCRIPT)) as client:
+        for number in (1, 2):
+            answer = client.post(INFER, content=body, headers=headers).json()
+            assert tensors(answer)["exit_number"] == [1]
+            assert lookups(client) == {"stored": number - 1, "resumed": 0, "missed": 1}
+        keys = {ContentKeys("w", "c", is_shared=True).of(data, "") for data in (array[0].tobytes(), array[0])}
+        assert len(keys) == 2

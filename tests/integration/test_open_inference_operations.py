@@ -71,6 +71,13 @@ def test_a_label_may_be_sent_for_its_id(client: TestClient) -> None:
     assert client.post("/feedback", json={"id": result_id, "label": "apple"}).json()["correct"]
 
 
+def test_an_answer_is_refined_by_its_id(tmp_path: Path) -> None:
+    with client_of(make_service(tmp_path, profiles=small_profiles(), refine_seconds=60)) as client:
+        (result_id,) = tensors(client.post(INFER, json=files(EASY)).json())["id"]
+        refined = client.post(f"/classify/{result_id}/refine", json={"to": 2})
+        assert refined.json()["results"][0]["exit"]["number"] == 2
+
+
 def test_keys_are_asked_for_in_its_own_form_and_health_is_open(tmp_path: Path) -> None:
     with client_of(make_service(tmp_path, api_keys="one", profiles=small_profiles())) as client:
         for method, path in (("GET", "/v2"), ("POST", INFER), ("GET", "/v2/models/stats"), ("GET", "/v2/nothing")):

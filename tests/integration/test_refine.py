@@ -436,7 +436,7 @@ def test_a_client_that_stops_listening_leaves_the_state_for_the_next(tmp_path: P
             gone.leave()
             await gone.ended
             gate.set()
-            await gone.until(lambda: service.admission.idle and service.kept.resting == 1)
+            await gone.until(lambda: service.admission.idle and service.kept.slots == 1)
             assert [stage for stage, _ in backend.batches] == [1, 2]
             last = Exchange(app, path, b'{"to": "final"}', ())
             await last.ended

@@ -101,3 +101,9 @@ def test_the_page_of_settings_is_the_one_that_the_code_makes() -> None:
     assert page == settings.render_markdown(), "run: python -m service.settings > docs/settings.md"
     for name in Settings.model_fields:
         assert page.count(f"| `{variable_of(name)}`") == 1
+
+
+def test_what_the_command_line_reads_as_a_client_is_no_mistake_of_the_service() -> None:
+    assert load_settings({"DVT_URL": "http://a", "DVT_KEY": "k", "DVT_KEY_FILE": "f"}).warnings == ()
+    (warning,) = load_settings({"DVT_API_KEY": "k"}).warnings
+    assert "did you mean DVT_API_KEYS?" in warning

@@ -79,6 +79,8 @@ def test_a_state_that_rests_while_others_come_and_go_is_gone_on_with_as_if_it_ha
     kind: Kind, bundle: Bundle
 ) -> None:
     backend, pixels = kind.open(bundle, CAPACITY), images(1)
+    for size in (1, 2):
+        alone(backend, images(size))  # As the warm-up does: a compiler makes another graph when it meets another size.
     slots = [backend.begin(image) for image in pixels]
     logits: Logits = []
     for stage in range(1, backend.stages + 1):

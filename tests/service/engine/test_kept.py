@@ -285,8 +285,9 @@ def test_no_slot_is_ever_lost_or_given_back_twice(steps: list[tuple[str, int]]) 
             back(list(shelf.kept.take_released()))
         elif step == "wait":
             shelf.now_s += 10 * number
-        resting = shelf.kept.resting
-        assert resting <= LIMITS.slots
+        resting = [work for work in works if shelf.kept.standing(work) == "resting"]
+        assert len(resting) <= LIMITS.slots
+        assert len(free) + len(running) + shelf.kept.slots == 6
         assert shelf.kept.answers_bytes <= 9_000
     back(list(shelf.kept.take_all()))
     assert len(free) + len(running) == 6

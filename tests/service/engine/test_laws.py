@@ -1,5 +1,5 @@
-"""The laws of the engine, on any course of events: arrivals, exits, audits, cancellations, failures, deadlines, any
-memory cap.
+"""The laws of the engine, on any course of events: arrivals, exits, audits, cancellations, failures, deadlines, what is
+kept and gone on with, any memory cap.
 
 The engine's thread is stood in for: events happen between rounds and in the middle of batches, on a clock that moves by
 what each batch is scripted to cost.
@@ -20,6 +20,7 @@ from service.engine.batching import BACKGROUND, BACKGROUND_S, PATIENCE_S, PRIORI
 from service.engine.draws import Draw, Lottery
 from service.engine.exits import ExitMeasure, deadline_outcome
 from service.engine.job import Job, Outcome
+from service.engine.kept import KEEP_NOTHING, KeptLimits, KeptWork, Work
 from service.engine.scheduler import Scheduler
 from service.errors import InferenceFailedError, OverloadedError
 from service.metrics import Metrics
@@ -28,6 +29,7 @@ from tests.service.cascades import SIZE_PX, FakeBackend, FakeOutput, quiet_log
 
 EXITS = 3
 SLOT_BYTES = 1000
+KEEPS = KeptLimits(keep_s=4.0, slots=4, answers_bytes=1 << 20, finds_content=False)
 BAD, NANS = 30, 31  # Kinds: fails in every batch; gives NaN at every exit.
 STAGE_S = (0.02, 0.05, 0.11)
 
@@ -48,31 +50,39 @@ def label_of(kind: int, stage: int) -> int:
 class Course:
     """A scheduler, stepped by hand, behind an admission, with everything that happened to each job.
 
-    Beside the `images` there are `places` for audits.
+    Beside the `images` there are `places` for audits. `keeps`: whether state rests after an answer.
     """
 
     images: int
     max_batch: int
     delay_s: float = 0.0
     places: int = 0
+    keeps: bool = False
     now_s: float = 1000.0
     jobs: list[Job] = field(default_factory=list)
     kinds: list[int] = field(default_factory=list)
     outcomes: list[list[Outcome]] = field(default_factory=list)
     released: list[int] = field(default_factory=list)
     draws: dict[int, Draw] = field(default_factory=dict)
+    works: list[Work | None] = field(default_factory=list)
     refused: int = 0
+    resumed: int = 0
     during_next: list[Callable[[], None]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.backend = Scripted(self)
+        metrics = Metrics("fake", "0", EXITS)
+        self.kept = KeptWork(
+            KEEPS if self.keeps else KEEP_NOTHING, exits=EXITS, classes=4, clock=lambda: self.now_s, metrics=metrics
+        )
         self.scheduler = Scheduler(
             self.backend,
             ExitMeasure("max_softmax", (1.0,) * EXITS),
             BatchLimits(self.max_batch, self.delay_s),
             clock=lambda: self.now_s,
-            metrics=Metrics("fake", "0", EXITS),
+            metrics=metrics,
             log=quiet_log(),
+            kept=self.kept,
         )
         self.lottery = Lottery(1.0, self.places, lambda: None)
         limits = AdmissionLimits(1000, self.images * SLOT_BYTES, SLOT_BYTES, 1000)
@@ -93,30 +103,67 @@ class Course:
         draw = self.lottery.draw(rule.thresholds) if is_drawn and rule.max_exit == EXITS else None
         if draw is not None:
             self.draws[number] = draw
+        job = self.job(kind, rule, priority, left_s, draw, self.kept.begin(None))
+        self.scheduler.submit(job, np.full((3, SIZE_PX, SIZE_PX), kind, np.uint8))
+        return job
+
+    def job(
+        self, kind: int, rule: ExitRule, priority: int, left_s: float | None, draw: Draw | None, work: Work | None
+    ) -> Job:
+        """One that has its permit."""
+        number = len(self.jobs)
 
         def release() -> None:
             self.released[number] += 1
             self.admission.release()
+
+        def deliver(outcome: Outcome) -> None:
+            self.outcomes[number].append(outcome)
+            if isinstance(outcome, Answer) and work is not None:
+                self.kept.remember(f"id{number}", work, outcome.exit.number, "")
 
         job = Job(
             rule,
             arrived_s=self.now_s,
             deadline_s=None if left_s is None else self.now_s + left_s,
             priority=priority,
-            deliver=lambda outcome: self.outcomes[number].append(outcome),
+            deliver=deliver,
             released=release,
             draw=draw,
+            work=work,
         )
         self.jobs.append(job)
         self.kinds.append(kind)
+        self.works.append(work)
         self.outcomes.append([])
         self.released.append(0)
-        self.scheduler.submit(job, np.full((3, SIZE_PX, SIZE_PX), kind, np.uint8))
         return job
+
+    def refine(self, number: int, to: int, left_s: float | None) -> None:
+        """Who has its answer asks for a deeper exit."""
+        number %= max(1, len(self.jobs))
+        found = self.kept.answer(f"id{number}", "")
+        if found is None or not found.work.exits or to <= found.work.exits[-1].number:
+            return
+        try:
+            self.admission.acquire(1)
+        except OverloadedError:
+            return
+        slot = self.kept.claim(found.work)
+        if slot is None:
+            self.admission.waive()
+            return
+        job = self.job(self.kinds[number], ExitRule((None,) * (EXITS - 1), to), 5, left_s, None, found.work)
+        job.resume(slot, found.work.exits[-1])
+        self.resumed += 1
+        self.scheduler.submit(job)
 
     def leave(self, number: int) -> None:
         """The client of a job has gone."""
         if number < len(self.jobs) and self.jobs[number].abandon():
+            work = self.works[number]
+            if work is not None:
+                self.kept.forget(work)
             self.scheduler.notice_done()
 
     def expire(self) -> None:
@@ -158,7 +205,8 @@ class Scripted(FakeBackend):
         wanted = {job.slot for job in self.course.jobs if not job.done}
         audits = sum(draw.has_left and not draw.has_ended for draw in self.course.draws.values())
         assert len(set(slots) - wanted) <= audits, "a job ran after it was answered"
-        assert self.slots_in_use <= self.course.images + audits, "more state than was reserved"
+        in_flight = self.slots_in_use - self.course.kept.slots
+        assert in_flight <= self.course.images + audits, "more state than was reserved"
         self.largest = max(self.largest, len(slots))
         self.course.now_s += STAGE_S[stage - 1] * (1 + len(slots)) / 2
         happenings, self.course.during_next = self.course.during_next, []
@@ -193,6 +241,23 @@ happenings_beside = (
     | st.just(("expire",))
     | st.just(("round",))
 )
+# Those that leave early, so that there is something to go on with.
+early_arrivals = st.tuples(
+    st.just("arrive"),
+    st.integers(1, 19),
+    st.just(ExitRule((0.5,) * (EXITS - 1), EXITS)),
+    st.integers(1, 9),
+    st.none() | st.none() | st.floats(0.001, 1.0),
+    st.booleans(),
+)
+refinements = st.tuples(
+    st.just("refine"), st.integers(0, 8), st.integers(2, EXITS), st.none() | st.none() | st.floats(0.001, 1.0)
+)
+refined_events = st.lists(
+    early_arrivals | early_arrivals | refinements | refinements | st.just(("round",)) | happenings_beside,
+    min_size=10,
+    max_size=60,
+)
 events = st.lists(arrivals | happenings_beside, max_size=60)
 drawn_events = st.lists(drawn_arrivals | happenings_beside, min_size=10, max_size=60)
 
@@ -206,6 +271,8 @@ def happen(course: Course, what: str, *values: object) -> None:
         course.during_next += [lambda: course.leave(int(str(values[0]))), course.expire]
     elif what == "pause":
         course.now_s += float(str(values[0]))
+    elif what == "refine":
+        course.refine(*values)  # type: ignore[arg-type]  # as the strategy made them
     elif what == "expire":
         course.expire()
     else:
@@ -223,17 +290,25 @@ def exit_expected(kind: int, rule: ExitRule) -> int:
     raise AssertionError
 
 
-@given(events | drawn_events, st.integers(1, 6), st.integers(1, 5), st.sampled_from((0.0, 0.03)), st.integers(0, 3))
+@given(
+    st.tuples(events | drawn_events, st.booleans()) | st.tuples(refined_events, st.just(True)),
+    st.integers(1, 6),
+    st.integers(1, 5),
+    st.sampled_from((0.0, 0.03)),
+    st.integers(0, 3),
+)
 def test_every_job_let_in_ends_exactly_once_by_its_own_rule_and_leaves_nothing_behind(
-    happenings: list[tuple[str, ...]], images: int, max_batch: int, delay_s: float, places: int
+    course_of_events: tuple[list[tuple[str, ...]], bool], images: int, max_batch: int, delay_s: float, places: int
 ) -> None:
-    course = Course(images, max_batch, delay_s, places)
+    happenings, keeps = course_of_events
+    course = Course(images, max_batch, delay_s, places, keeps)
     for happening in happenings:
         happen(course, *happening)
     course.finish()
 
     assert course.released == [1] * len(course.jobs), "a place was lost, or given back twice"
-    assert (course.backend.slots_in_use, course.admission.idle) == (0, True), "state was left behind"
+    assert (course.backend.slots_in_use, course.admission.idle) == (course.kept.slots, True), "state was left behind"
+    event(f"kept {course.kept.slots > 0}, resumed {course.resumed > 0}")
     assert course.backend.largest <= max_batch
     for job, kind, outcomes in zip(course.jobs, course.kinds, course.outcomes, strict=True):
         assert len(outcomes) <= 1, "a job was answered twice"
