@@ -121,10 +121,9 @@ def _budget_changes() -> Json:
         "enable": True,
         "hide": False,
         "iconColor": "purple",
-        "expr": changed,
+        "target": {"refId": "changed", "expr": changed, "interval": "15s"},
         "titleFormat": "budget changed",
         "textFormat": "{{instance}}",
-        "step": "15s",
     }
 
 

@@ -165,7 +165,7 @@ def test_every_query_returns_data(prometheus: Prometheus, name: str) -> None:
 def test_a_change_of_the_budget_is_marked_on_every_dashboard(prometheus: Prometheus) -> None:
     for name in NAMES:
         (annotation,) = read(name)["annotations"]["list"]
-        assert answers(prometheus, {"expr": annotation["expr"], "instant": False})
+        assert answers(prometheus, {"expr": annotation["target"]["expr"], "instant": False})
 
 
 def test_every_rule_is_evaluated_without_an_error(prometheus: Prometheus) -> None:
