@@ -112,5 +112,5 @@ def test_dashboards_and_panels_are_of_their_types(types: Path) -> None:
 
 def test_the_compiler_would_have_seen_a_mistake(types: Path) -> None:
     for wrong in ('"colorMode": "colourful"', '"colorMode": "value", "nonsense": 1'):
-        found = faults(types, program(types).replace('"colorMode": "value"', wrong, 1))
+        found = faults(types, program(types).replace('"colorMode": "value"', wrong))
         assert "error TS" in found, wrong
