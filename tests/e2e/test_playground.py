@@ -331,6 +331,7 @@ def test_dark_and_light_follow_the_system(browser: Browser, url: str) -> None:
 
 
 def test_everything_can_be_reached_by_keyboard(page: Page) -> None:
+    expect(page.get_by_role("button", name="church")).to_be_visible()
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="Skip to the photo")).to_be_focused()
     page.keyboard.press("Enter")
