@@ -32,7 +32,8 @@ def collector() -> Iterator[Collector]:
 def client_sending_to(url: str, folder: Path) -> Iterator[TestClient]:
     """Of a service whose end sends what is left."""
     backend = FakeBackend(sure_at({EASY: 1, HARD: 3}))
-    with client_of(make_service(folder, backend, profiles=small_profiles(), otlp_endpoint=url)) as client:
+    service = make_service(folder, backend, profiles=small_profiles(), otlp_endpoint=url, refine_seconds=60.0)
+    with client_of(service) as client:
         yield client
 
 
@@ -178,3 +179,18 @@ found = [name for name in sys.modules if name.startswith(("opentelemetry.sdk", "
 assert not found, found
 """
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, timeout=60)
+
+
+def test_a_stream_and_a_refined_answer_are_traced_alike(tmp_path: Path, collector: Collector) -> None:
+    with client_sending_to(collector.url, tmp_path) as client:
+        streamed = client.post("/classify", content=picture(EASY), headers={"Accept": "text/event-stream"})
+        assert "event: result" in streamed.text
+        answered = client.post("/classify", content=picture(EASY + 1)).json()["results"][0]
+        assert client.post(f"/classify/{answered['id']}/refine", json={"to": "next"}).status_code == 200
+    requests = {span.span_id: span.name for span in collector.spans if not span.parent_span_id}
+    assert Counter(requests.values()) == {"POST /classify": 2, "POST /classify/{id}/refine": 1}
+    images = {requests[span.parent_span_id]: span.span_id for span in collector.spans if span.name == "image"}
+    assert set(images) == set(requests.values())
+    refined = [span for span in collector.spans if span.parent_span_id == images["POST /classify/{id}/refine"]]
+    # It goes on from its state: nothing is decoded, and the first stage is not run again.
+    assert [(span.name, attributes_of(span)["dvt.stage"]) for span in refined] == [("queue", 2), ("stage", 2)]
