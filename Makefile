@@ -13,7 +13,7 @@ SERVE := .venv-serve
 DEV := .venv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check verify browser picture gpu-test bench lock
+.PHONY: help setup run test check verify browser picture gpu-test gpu-bench bench lock
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
@@ -59,6 +59,9 @@ bench: setup ## the service beside LitServe, MOSEC and Ray Serve, and what servi
 gpu-test: $(if $(GPU_PYTHON),,setup) ## what needs a CUDA device (GPU_PYTHON=python3: one that has PyTorch for CUDA, pytest and xdist)
 	@$(or $(GPU_PYTHON),$(DEV)/bin/python) -c 'import sys, torch; sys.exit(0 if torch.cuda.is_available() else "gpu-test needs a CUDA device")'
 	@$(or $(GPU_PYTHON),$(DEV)/bin/python) -m pytest -q -m gpu -n $(TEST_PROCESSES) $(GPU_TESTS)
+
+gpu-bench: $(if $(GPU_PYTHON),,setup) ## stages, cascade and static twin on a CUDA device, against its ceilings (GPU_PYTHON as above)
+	@$(or $(GPU_PYTHON),$(DEV)/bin/python) dvt.py bench gpu
 
 lock: ## make the pins in requirements/ anew from pyproject.toml (UV_OPTIONS=--upgrade for newer versions)
 	@scripts/venv.sh .venv-lock requirements/lock.txt

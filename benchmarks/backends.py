@@ -13,7 +13,7 @@ from typing import get_args
 from benchmarks.decisions import Way, measure_decisions
 from benchmarks.machine import Environment, environment, installed
 from benchmarks.photos import load_photos
-from benchmarks.results import RESULTS, write_results
+from benchmarks.result_files import RESULTS, write_results
 from benchmarks.spinning import Load, measure_spinning
 from benchmarks.state_copies import measure_copies
 from models.bundle import read_bundle

@@ -23,6 +23,7 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
         ("load", _add_load, "HTTP load on a server: a closed loop of clients, or Poisson arrivals at a rate"),
         ("geometry", _add_geometry, "make the bundles of random weights that `engine` computes with"),
         ("engine", _add_engine, "the engine in process, with scripted exits, beside simpler ways to run a cascade"),
+        ("gpu", _add_gpu, "stages, cascade and static twin on a GPU, against what it can do at most"),
         ("server", _add_server, "what serving costs beyond decoding and the stages: CPU, latency, memory"),
         ("cache", _add_cache, "the same images again and again, by Zipf's law, with and without the cache"),
         ("auto", _add_auto, "budget by load beside its fixed ceiling: in simulated time, or over HTTP"),
@@ -95,6 +96,26 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=natural, default=0, metavar="N", help="of the order of exits (default: 0)")
     _add_results(parser)
     parser.set_defaults(run=_lazily("command_engine:run_engine_rows"))
+
+
+def _add_gpu(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--bundles", type=Path, default=Path("build"), metavar="DIR", help="of random weights; made there"
+    )
+    parser.add_argument(
+        "--architectures",
+        default="dvt_t2t_vit_12,dvt_t2t_vit_14,dvt_deit_small",
+        metavar="A,B",
+        help="default: dvt_t2t_vit_12,dvt_t2t_vit_14,dvt_deit_small",
+    )
+    parser.add_argument("--backends", default="cudagraph,eager", metavar="A,B", help="of cudagraph, eager, compiled")
+    parser.add_argument("--batches", default="1,8,64,256,1024", metavar="N,M", help="default: 1,8,64,256,1024")
+    parser.add_argument("--in-flight", default="1,64,1024", metavar="N,M", help="images at once in the engine")
+    parser.add_argument("--jobs", type=positive, default=8192, metavar="N", help="images of a run (default: 8192)")
+    parser.add_argument("--precision", choices=("bfloat16", "float16", "float32"), default="bfloat16")
+    parser.add_argument("--device", metavar="DEVICE", help="default: cuda where there is one, else cpu for a try")
+    _add_results(parser)
+    parser.set_defaults(run=_lazily("gpu.command:run"))
 
 
 def _add_server(parser: argparse.ArgumentParser) -> None:

@@ -21,7 +21,8 @@ from benchmarks.machine import environment
 from benchmarks.measure import summarise
 from benchmarks.photos import Photos, cropped, load_photos
 from benchmarks.processes import HOST, ServerError
-from benchmarks.results import AUTO_LOAD_FILE, RESULTS, AutoLoadDocument, AutoLoadRun, write_results
+from benchmarks.result_files import RESULTS, write_results
+from benchmarks.results import AUTO_LOAD_FILE, AutoLoadDocument, AutoLoadRun
 from benchmarks.scripted import confidences_of, scripted_profiles
 from benchmarks.servers import OwnServer
 from benchmarks.show_auto import load_table, plot_load

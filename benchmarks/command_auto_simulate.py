@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from benchmarks.floor import open_directly
 from benchmarks.machine import environment
-from benchmarks.results import AUTO_SIMULATION_FILE, RESULTS, AutoSimulationDocument, SimulatedRun, write_results
+from benchmarks.result_files import RESULTS, write_results
+from benchmarks.results import AUTO_SIMULATION_FILE, AutoSimulationDocument, SimulatedRun
 from benchmarks.show_auto import plot_simulated, simulated_table
 from benchmarks.simulation import Device, Simulated, simulate
 from benchmarks.traffic import Traffic, shapes

@@ -14,7 +14,8 @@ from benchmarks.machine import environment
 from benchmarks.measure import LoadResult
 from benchmarks.photos import Photos, cropped, load_photos
 from benchmarks.processes import HOST, ServerError
-from benchmarks.results import CACHE_FILE, RESULTS, CacheDocument, write_results
+from benchmarks.result_files import RESULTS, write_results
+from benchmarks.results import CACHE_FILE, CacheDocument
 from benchmarks.servers import OwnServer
 from models import strict_json
 from models.tables import Table, write_tables

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from benchmarks.engine import Ran, Work, run_engine, run_shrinking_batches, run_whole_batches, scripted, warm_up
 from benchmarks.geometry import Geometry, read_geometry, write_geometry
 from benchmarks.machine import environment
-from benchmarks.results import ENGINE_FILE, RESULTS, EngineDocument, EngineRun, write_results
+from benchmarks.result_files import RESULTS, write_results
+from benchmarks.results import ENGINE_FILE, EngineDocument, EngineRun
 from models import strict_json
 from models.bundle import Bundle
 from models.progress import Progress

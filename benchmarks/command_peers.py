@@ -15,7 +15,8 @@ from benchmarks.peers.catalogue import OURS, OURS_STATIC, PEERS, STATIC_BUNDLE, 
 from benchmarks.peers.plan import TAIL_FACTOR, TUNING_SHARE, Next, Piece, best_peer, best_variant, capacity, next_piece
 from benchmarks.photos import ROOT, Photos, load_photos
 from benchmarks.processes import HOST, ServerError
-from benchmarks.results import PEERS_FILE, RESULTS, PeersDocument, read_results, write_results
+from benchmarks.result_files import RESULTS, read_results, write_results
+from benchmarks.results import PEERS_FILE, PeersDocument
 from benchmarks.show import errors_in_words
 from models import strict_json
 from models.bundle import Bundle, read_bundle

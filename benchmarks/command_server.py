@@ -16,16 +16,15 @@ from benchmarks.load import Limits, closed_loop
 from benchmarks.machine import environment
 from benchmarks.photos import Photos, load_photos
 from benchmarks.processes import HOST, ServerError, family_rss_bytes, thread_cpu_s
+from benchmarks.result_files import RESULTS, write_results
 from benchmarks.results import (
     ALONE_FILE,
     CPU_FILE,
     MEMORY_FILE,
-    RESULTS,
     AloneDocument,
     CpuDocument,
     MemoryDocument,
     MemoryPoint,
-    write_results,
 )
 from benchmarks.servers import OwnServer
 from models import strict_json

@@ -30,8 +30,10 @@ class Geometry:
     costs: Costs
 
 
-def write_geometry(out: Path, architecture: str) -> Geometry:
-    """Needs torch. Raises `ValueError` for an unknown architecture, `BundleError` where `out` has bundles already."""
+def write_geometry(out: Path, architecture: str, *, with_graphs: bool = True) -> Geometry:
+    """Needs torch. `with_graphs`: for the `onnx` backend, whose export takes a minute.
+
+    Raises `ValueError` for an unknown architecture, `BundleError` where `out` has bundles already."""
     import torch
 
     from models.dvt import DVT
@@ -45,7 +47,9 @@ def write_geometry(out: Path, architecture: str) -> Geometry:
         model = DVT(build_config(name, labels)).eval()
         weights = {key: tensor.numpy() for key, tensor in model.state_dict().items()}
         readme = f"Random weights with the geometry of {name}, to measure speed; its answers mean nothing.\n"
-        write_bundle(out / folder, model.config, weights, readme=readme, onnx=export_graphs(model))
+        write_bundle(
+            out / folder, model.config, weights, readme=readme, onnx=export_graphs(model) if with_graphs else None
+        )
         gmacs.append(tuple(cumulative_gmacs(model)))
     costs = Costs(architecture, gmacs[0], gmacs[1][-1])
     write_file_atomically(out / COSTS, strict_json.dumps(costs).encode())

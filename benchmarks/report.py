@@ -16,6 +16,7 @@ from benchmarks.machine import Environment
 from benchmarks.peers.catalogue import OURS, PEERS
 from benchmarks.peers.plan import Piece, best_peer, capacity, next_piece
 from benchmarks.photos import ROOT
+from benchmarks.result_files import RESULTS, read_results
 from benchmarks.results import (
     ALONE_FILE,
     AUTO_LOAD_FILE,
@@ -25,7 +26,6 @@ from benchmarks.results import (
     ENGINE_FILE,
     MEMORY_FILE,
     PEERS_FILE,
-    RESULTS,
     AloneDocument,
     AutoLoadDocument,
     AutoSimulationDocument,
@@ -34,7 +34,6 @@ from benchmarks.results import (
     EngineDocument,
     MemoryDocument,
     PeersDocument,
-    read_results,
 )
 from benchmarks.show_auto import load_table, simulated_table
 from models.bundle import write_file_atomically

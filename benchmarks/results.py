@@ -1,19 +1,13 @@
-"""Results that are kept: one JSON file a subject, written after each piece: a run can go on where it stopped."""
+"""What is kept of each subject: the documents that its JSON file holds."""
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TypeVar
 
 from benchmarks.engine import Ran
 from benchmarks.floor import Floor
 from benchmarks.machine import Environment
 from benchmarks.measure import LoadResult
 from benchmarks.peers.plan import Piece
-from benchmarks.photos import ROOT
-from models import strict_json
-from models.bundle import write_file_atomically
 
-RESULTS = ROOT / "benchmarks" / "results"
 AUTO_SIMULATION_FILE, AUTO_LOAD_FILE = "auto-simulation-{bundle}.json", "auto-load.json"
 CACHE_FILE = "cache.json"
 PEERS_FILE, ENGINE_FILE, CPU_FILE, ALONE_FILE, MEMORY_FILE = (
@@ -23,8 +17,6 @@ PEERS_FILE, ENGINE_FILE, CPU_FILE, ALONE_FILE, MEMORY_FILE = (
     "server-alone.json",
     "server-memory.json",
 )
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -191,17 +183,3 @@ class AutoLoadDocument:
     p99_objective_ms: float
     capacity_per_s: float
     runs: tuple[AutoLoadRun, ...]
-
-
-def read_results(cls: type[T], path: Path) -> T | None:
-    """None where nothing was kept yet. Raises `strict_json.SchemaError` for a file of another version."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return None
-    return strict_json.loads(cls, text, str(path))
-
-
-def write_results(document: object, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_file_atomically(path, strict_json.dumps(document).encode())

@@ -23,7 +23,7 @@ from benchmarks.geometry import Geometry, read_geometry
 from benchmarks.graph_cost import graph_gmacs
 from benchmarks.machine import Environment, environment, installed
 from benchmarks.photos import ROOT
-from benchmarks.results import RESULTS, read_results, write_results
+from benchmarks.result_files import RESULTS, read_results, write_results
 from models.bundle import write_file_atomically
 from models.graphs import stage_session
 from models.tables import Table, write_tables

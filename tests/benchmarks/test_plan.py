@@ -8,7 +8,8 @@ from benchmarks.machine import Environment
 from benchmarks.measure import LoadResult
 from benchmarks.peers.catalogue import OURS, OURS_STATIC, PEERS, peer_named
 from benchmarks.peers.plan import Next, Piece, best_peer, best_variant, capacity, next_piece
-from benchmarks.results import PeersDocument, read_results, write_results
+from benchmarks.result_files import read_results, write_results
+from benchmarks.results import PeersDocument
 
 ENVIRONMENT = Environment("2000-01-01 00:00", "a CPU", 2, "Linux", "3.11", {})
 SPEED = {OURS: 100.0, OURS_STATIC: 50.0, "litserve": 30.0, "mosec": 40.0, "ray": 20.0}

@@ -11,6 +11,7 @@ from benchmarks.measure import Latency
 from benchmarks.peers.catalogue import OURS
 from benchmarks.peers.plan import Piece
 from benchmarks.report import Goal, Kept, goals, render
+from benchmarks.result_files import write_results
 from benchmarks.results import (
     CPU_FILE,
     MEMORY_FILE,
@@ -25,7 +26,6 @@ from benchmarks.results import (
     MemoryPoint,
     PeersDocument,
     SimulatedRun,
-    write_results,
 )
 from tests.benchmarks.test_plan import ENVIRONMENT, result, whole_comparison
 
