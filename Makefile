@@ -34,7 +34,7 @@ check: setup ## format, lint, types, directions of imports
 	$(DEV)/bin/mypy
 	$(DEV)/bin/lint-imports --no-logo
 
-verify: setup ## the slow and real: full-size statistics, whole training runs, the playground in a browser
+verify: setup ## the slow and real: full-size statistics, whole training runs, the playground in a browser, dashboards by a Prometheus
 	@$(DEV)/bin/python scripts/browser.py >/dev/null || echo 'They are skipped.' >&2
 	@$(DEV)/bin/python -m pytest -q -m "slow and not gpu"
 
