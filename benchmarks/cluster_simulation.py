@@ -22,6 +22,8 @@ from service.types import ExitRule
 
 # Far beyond what a load below capacity lets wait; a simulation that gets there is one of an overload.
 _QUEUE_LIMIT = 100_000
+# It begins empty, which is not how it goes on: the first of the images are not counted.
+_FIRST = 0.1
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class SimulatedPool:
 
 @dataclass(frozen=True)
 class ClusterRun:
-    """Seconds that each image took, and the share of time in which lanes computed, by pool."""
+    """Seconds that each image took but the first ones, and the share of time in which lanes computed, by pool."""
 
     seconds: tuple[float, ...]
     utilisation: tuple[float, ...]
@@ -48,7 +50,7 @@ class ClusterRun:
 class _Image(Job):
     """A job that knows where it will leave."""
 
-    def __init__(self, exit_number: int, exits: int, arrived_s: float) -> None:
+    def __init__(self, exit_number: int, exits: int, arrived_s: float, counted: bool) -> None:
         super().__init__(
             ExitRule((None,) * (exits - 1), exits),
             arrived_s=arrived_s,
@@ -58,6 +60,7 @@ class _Image(Job):
             released=lambda: None,
         )
         self.exit = exit_number
+        self.counted = counted
 
 
 class _Replica:
@@ -121,7 +124,8 @@ class _Cluster:
         heapq.heappush(self._events, (at_s, next(self._order), action))
 
     def answer(self, image: _Image) -> None:
-        self.seconds.append(self.now_s - image.arrived_s)
+        if image.counted:
+            self.seconds.append(self.now_s - image.arrived_s)
 
     def hand_on(self, pool: int, images: Sequence[_Image]) -> None:
         """Each image to a replica of its own lot; those that meet again come at once."""
@@ -134,12 +138,12 @@ class _Cluster:
 
     def run(self, rate_per_s: float, images: int, exit_shares: Sequence[float]) -> None:
         reached = tuple(accumulate(exit_shares[:-1]))
-        for _ in range(images):
+        for number in range(images):
             arrives_s = self.now_s + self._random.expovariate(rate_per_s)
             self._until(arrives_s)
             hardness = self._random.random()
             exit_number = 1 + sum(hardness > share for share in reached)
-            image = _Image(exit_number, len(exit_shares), arrives_s)
+            image = _Image(exit_number, len(exit_shares), arrives_s, number >= _FIRST * images)
             self._random.choice(self.pools[0]).take((image,))
         self._until(float("inf"))
 

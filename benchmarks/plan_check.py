@@ -8,7 +8,7 @@ from benchmarks.cluster_simulation import SimulatedPool, simulate_cluster
 from models.tables import Table
 from service.planner.costs import DeviceCosts
 from service.planner.forecast import Load, Pool, forecast
-from service.planner.plan import TOPOLOGIES, Topology
+from service.planner.plan import MOST_LOAD, TOPOLOGIES, Topology
 
 # What a forecast may be wrong by, as a share of what is simulated.
 TOLERANCE = 0.10
@@ -40,7 +40,7 @@ DEVICES = {
     ),
 }
 SHARES = {"90/8/2": (0.90, 0.08, 0.02), "60/25/15": (0.60, 0.25, 0.15), "0/0/100": (0.0, 0.0, 1.0)}
-LOADS = (0.15, 0.3, 0.45, 0.6)
+LOADS = (0.15, 0.3, 0.45, MOST_LOAD)
 # In the rarest stage's pool: the next pool's arrivals are the more like a Poisson process the more of them there are.
 _LEAST_REPLICAS = 3
 _AROUND = 0.02

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from models.arguments import natural, positive_number
+from service.planner.plan import MOST_LOAD
 
 if TYPE_CHECKING:
     from models.bundle import Bundle
@@ -60,6 +61,13 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
         "--hop-ms", type=_not_negative, default=1.0, metavar="MS", help="from pool to pool (default: 1)"
     )
     parser.add_argument("--spare", type=natural, default=0, metavar="N", help="replicas more in each pool (default: 0)")
+    parser.add_argument(
+        "--most-load",
+        type=_load,
+        default=MOST_LOAD,
+        metavar="X",
+        help=f"of a pool's capacity; beyond {MOST_LOAD:g} forecasts are less exact (default: {MOST_LOAD:g})",
+    )
     parser.add_argument("--png", type=Path, metavar="FILE", help="picture of it; needs matplotlib")
     parser.add_argument("--json", action="store_true", help="JSON on standard output, and nothing else there")
     parser.set_defaults(run=run_plan)
@@ -112,6 +120,7 @@ def _asked(arguments: argparse.Namespace) -> "Asked":
             prices if len(prices) > 1 else (),
             arguments.hop_ms / 1000,
             arguments.spare,
+            arguments.most_load,
         ),
     )
 
@@ -150,6 +159,13 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 def _positive(text: str) -> tuple[float, ...]:
     return tuple(positive_number(word) for word in text.split(","))
+
+
+def _load(text: str) -> float:
+    share = positive_number(text)
+    if not 0.05 <= share <= 0.9:
+        raise argparse.ArgumentTypeError(f"{text} must lie between 0.05 and 0.9")
+    return share
 
 
 def _not_negative(text: str) -> float:

@@ -34,6 +34,7 @@ class PlanDocument:
     front_ms: float
     hop_ms: float
     spare: int
+    most_load: float
     batch_s: tuple[dict[str, float], ...]
     lanes: int
     max_batch: int
@@ -63,6 +64,7 @@ def plan_all(asked: Asked) -> PlanDocument:
         1000 * asked.front_s,
         1000 * objective.hop_s,
         objective.spare,
+        objective.most_load,
         asked.device.batch_s,
         asked.device.lanes,
         asked.device.max_batch,

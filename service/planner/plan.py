@@ -14,9 +14,9 @@ from service.planner.forecast import Forecast, Load, Pool, forecast
 Topology = Literal["whole", "stages"]
 TOPOLOGIES: tuple[Topology, ...] = ("whole", "stages")
 
-# A pool is never planned fuller than this: beyond it a small error of the rate is a large one of the wait, and the
-# formulas were not checked (docs/planning.md).
-MOST_LOAD = 0.6
+# A pool is not planned fuller than this unless asked to be: up to here the formulas were checked, and beyond it a small
+# error of the rate is a large one of the wait (docs/planning.md).
+MOST_LOAD = 0.55
 _IDLE = 0.02
 # Of a large pool, replicas are taken by this share at a time, so that a plan for millions is as quick as one for ten.
 _STEP = 0.01
@@ -27,7 +27,8 @@ class Objective:
     """99 % of images are to be answered within `p99_s`.
 
     Prices are of a replica an hour: of one that computes all stages, and of one in each stage's pool (empty: the same).
-    `hop_s`: from pool to pool. `spare`: replicas more in each pool, which may be lost.
+    `hop_s`: from pool to pool. `spare`: replicas more in each pool, which may be lost. `most_load`: the share of its
+    capacity that may be used of a pool.
     """
 
     p99_s: float
@@ -35,6 +36,7 @@ class Objective:
     stage_prices: tuple[float, ...] = ()
     hop_s: float = 0.0
     spare: int = 0
+    most_load: float = MOST_LOAD
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def plan(load: Load, topology: Topology, rate_per_s: float, objective: Objective
             seen[key] = forecast(load, pools, rate_per_s, objective.hop_s)
         return seen[key]
 
-    counts = _fewest(needs, prices, lambda counts: forecast_of(counts).p99_s <= objective.p99_s)
+    counts = _fewest(needs, prices, objective.most_load, lambda counts: forecast_of(counts).p99_s <= objective.p99_s)
     if counts is None:
         least_ms = 1000 * forecast_of(_counts(needs, _IDLE)).p99_s
         raise UnreachableError(
@@ -112,12 +114,12 @@ def _counts(needs: Sequence[float], load: float) -> list[int]:
 
 
 def _fewest(
-    needs: Sequence[float], prices: Sequence[float], holds: Callable[[Sequence[int]], bool]
+    needs: Sequence[float], prices: Sequence[float], most_load: float, holds: Callable[[Sequence[int]], bool]
 ) -> list[int] | None:
     """The load that all pools may have, by halving; then each pool is made smaller, the dearest step first, as long as
     the objective holds (marginal allocation, Fox 1966). None where not even idle replicas hold it.
     """
-    low, high = _IDLE, MOST_LOAD
+    low, high = _IDLE, most_load
     if not holds(_counts(needs, low)):
         return None
     if holds(_counts(needs, high)):
@@ -132,7 +134,7 @@ def _fewest(
         for pool in by_gain:
             fewer = list(counts)
             fewer[pool] -= step[pool]
-            if fewer[pool] >= max(1, math.ceil(needs[pool] / MOST_LOAD)) and holds(fewer):
+            if fewer[pool] >= max(1, math.ceil(needs[pool] / most_load)) and holds(fewer):
                 counts = fewer
                 break
         else:
