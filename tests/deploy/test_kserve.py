@@ -7,6 +7,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from service.api.openinference import description
 from service.settings import load_settings
 from tests.deploy.charts import ROOT, environment
 
@@ -41,5 +42,8 @@ def test_its_environment_is_what_the_service_reads(predictor: dict[str, Any], tm
 def test_it_asks_for_the_health_of_the_protocol_at_the_services_port(predictor: dict[str, Any]) -> None:
     (container,) = predictor["containers"]
     asked = {probe: container[probe]["httpGet"] for probe in ("startupProbe", "readinessProbe", "livenessProbe")}
+    assert {path["path"] for path in asked.values()} <= {
+        getattr(route, "path", "") for route in description.router.routes
+    }
     assert asked["livenessProbe"] == {"path": "/v2/health/live", "port": 8000}
     assert asked["readinessProbe"] == asked["startupProbe"] == {"path": "/v2/health/ready", "port": 8000}
