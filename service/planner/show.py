@@ -27,7 +27,7 @@ def table(document: PlanDocument) -> Table:
 def _row(plan: Plan) -> tuple[str, ...]:
     return (
         plan.topology,
-        f"{plan.rate_per_s:,.6g}",
+        f"{plan.rate_per_s:,.10g}",
         f"{plan.replicas:,}",
         " + ".join(f"{pool.replicas:,}" for pool in plan.pools) if len(plan.pools) > 1 else "",
         ", ".join(f"{pool.load:.2f}" for pool in plan.pools),
