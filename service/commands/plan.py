@@ -8,9 +8,9 @@ from service.planner.plan import MOST_LOAD
 
 # From one machine to what the largest services get.
 _RATES = (10.0, 100.0, 1_000.0, 10_000.0, 100_000.0, 1_000_000.0)
-# Decoding and HTTP of a photo. With it the capacity planned for the machine of docs/performance.md is the one that was
+# Decoding and HTTP of a photo. With it the capacity planned for the machine of docs/performance.md is about what was
 # measured there, 460 requests/s.
-_FRONT_MS = 2.4
+_FRONT_MS = 2.6
 
 
 def add_plan(parser: argparse.ArgumentParser) -> None:

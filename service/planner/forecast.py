@@ -18,6 +18,7 @@ from service.planner.distributions import STEADIEST, Arrivals, Floats, Lattice, 
 from service.planner.station import Station
 
 _POINTS = 4096
+_ROUGH = 1024
 
 
 @dataclass(frozen=True)
@@ -84,21 +85,31 @@ class Load:
 
 def forecast(load: Load, pools: Sequence[Pool], rate_per_s: float, hop_s: float = 0.0) -> Forecast:
     """`hop_s`: from one pool to the next. Raises `ValueError` where a pool is too small for the rate."""
-    lattice = _lattice(load, pools, rate_per_s, hop_s)
-    total, sofar, utilisation = np.zeros(lattice.size), None, []
+    # A first look, over all that is thinkable, tells how long the lattice has to be; the second one is exact.
+    rough = Lattice(_longest_s(load, pools, rate_per_s, hop_s) / _ROUGH, _ROUGH)
+    nearly_all_s = rough.quantile(_answered(load, pools, rate_per_s, hop_s, rough)[0], 0.999)
+    lattice = Lattice(2 * nearly_all_s / _POINTS, _POINTS)
+    answered, utilisation = _answered(load, pools, rate_per_s, hop_s, lattice)
+    return Forecast(
+        lattice.quantile(answered, 0.5), lattice.quantile(answered, 0.99), lattice.mean(answered), utilisation
+    )
+
+
+def _answered(
+    load: Load, pools: Sequence[Pool], rate_per_s: float, hop_s: float, lattice: Lattice
+) -> tuple[Floats, tuple[float, ...]]:
+    """When images are answered, and the utilisation of the pools."""
+    answered, utilisation = np.zeros(lattice.size), []
+    so_far = lattice.at(0.0)
     arrivals = single(rate_per_s / pools[0].replicas)
     for pool, following in zip(pools, [*pools[1:], None], strict=True):
         passed = _passed(load, pool, arrivals, lattice)
         utilisation.append(passed.utilisation)
-        total += passed.answered if sofar is None else lattice.convolved(sofar, passed.answered)
-        if following is None:
-            break
-        hop = lattice.at(hop_s)
-        sofar = lattice.convolved(passed.onward if sofar is None else lattice.convolved(sofar, passed.onward), hop)
-        arrivals = _handed_on(load, pool, following, passed)
-    return Forecast(
-        lattice.quantile(total, 0.5), lattice.quantile(total, 0.99), lattice.mean(total), tuple(utilisation)
-    )
+        answered += lattice.convolved(so_far, passed.answered)
+        if following is not None:
+            so_far = lattice.convolved(lattice.convolved(so_far, passed.onward), lattice.at(hop_s))
+            arrivals = _handed_on(load, pool, following, passed)
+    return answered, tuple(utilisation)
 
 
 def _passed(load: Load, pool: Pool, arrivals: Arrivals, lattice: Lattice) -> _Passed:
@@ -139,12 +150,12 @@ def _dispersion(load: Load, pool: Pool, passed: _Passed, some: float) -> float:
     return max(STEADIEST, 1 - some * steadiness / pool.replicas)
 
 
-def _lattice(load: Load, pools: Sequence[Pool], rate_per_s: float, hop_s: float) -> Lattice:
-    """Long enough for the slowest of the images."""
+def _longest_s(load: Load, pools: Sequence[Pool], rate_per_s: float, hop_s: float) -> float:
+    """More than the slowest of the images take."""
     longest = hop_s * len(pools)
     for pool in pools:
         leg = load.leg(pool.first, pool.last)
         share = load.reaching(pool.first)
         used = min(0.995, rate_per_s * share / (pool.replicas * load.capacity_per_s(pool.first, pool.last)))
         longest += 4 * leg.costs.pass_s + 12 * leg.full().mean_s / (load.device.lanes * (1 - used))
-    return Lattice(longest / _POINTS, _POINTS)
+    return longest
