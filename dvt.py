@@ -42,6 +42,7 @@ COMMANDS = (
     Command("eval", "Make a bundle", "training.cli", "measure accuracy and GMACs of a bundle on images"),
     Command("convert", "Make a bundle", "models.cli", "turn a published checkpoint (*.pth.tar) into a bundle"),
     Command("export", "Make a bundle", "models.cli", "add one ONNX graph a stage to a bundle, checked against PyTorch"),
+    Command("plan", "Measure", "service.commands.plan", "replicas, latency and price for a load, by queueing formulas"),
     Command("bench", "Measure", "benchmarks.cli", "throughput, latency and cost of the service, beside other servers"),
     Command("completion", "Shell", "service.commands.completion", "let the shell complete what is typed after dvt"),
 )

@@ -27,6 +27,7 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
         ("server", _add_server, "what serving costs beyond decoding and the stages: CPU, latency, memory"),
         ("cache", _add_cache, "the same images again and again, by Zipf's law, with and without the cache"),
         ("auto", _add_auto, "budget by load beside its fixed ceiling: in simulated time, or over HTTP"),
+        ("plan", _add_plan, "the capacity planner's formulas beside the simulation of many replicas"),
         ("peers", _add_peers, "other servers with the static twin, beside this one, on the same photos"),
         ("report", _add_report, "write docs/performance.md from benchmarks/results/"),
     ):
@@ -174,6 +175,15 @@ def _add_auto(parser: argparse.ArgumentParser) -> None:
         each.set_defaults(run=_lazily(name))
     simulated.add_argument("--seed", type=natural, default=0, metavar="N", help="of arrivals and images (default: 0)")
     _add_photos(loaded)
+
+
+def _add_plan(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--images", type=positive, default=200_000, metavar="N", help="simulated, of each case (default: 200000)"
+    )
+    parser.add_argument("--seed", type=natural, default=0, metavar="N", help="of arrivals and exits (default: 0)")
+    _add_results(parser)
+    parser.set_defaults(run=_lazily("command_plan:run"))
 
 
 def _add_peers(parser: argparse.ArgumentParser) -> None:

@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-import time
 from collections.abc import Sequence
 
 from benchmarks.floor import open_directly
@@ -19,9 +18,8 @@ from models.progress import Progress
 from models.tables import write_tables
 from service.backends.base import StageBackend
 from service.engine.catalogue import AutoGoal, BudgetRequest, Catalogue
-from service.engine.costs import StageCosts
-from service.engine.warmup import batch_sizes, warm_up
 from service.errors import ServiceError
+from service.planner.costs import measured_costs
 from service.settings import DEFAULT_BUNDLE, Settings
 
 
@@ -95,14 +93,8 @@ def measure(args: argparse.Namespace) -> tuple[AutoSimulationDocument, Sequence[
 
 
 def measured_device(backend: StageBackend, size_px: int, max_batch: int) -> Device:
-    """What this machine takes for each stage at each batch size, as the service's own warm-up measures it."""
-    costs = StageCosts(backend.stages, max_batch)
-    warm_up(backend, costs, size_px, clock=time.perf_counter, began=lambda _: True)
-    sizes = batch_sizes(backend, max_batch)
-    batch_s = tuple(
-        {str(images): costs.seconds(stage, images) for images in sizes} for stage in range(1, backend.stages + 1)
-    )
-    return Device(batch_s, backend.lanes, max_batch)
+    costs = measured_costs(backend, size_px, max_batch)
+    return Device(costs.batch_s, costs.lanes, costs.max_batch)
 
 
 def _capacity(device: Device, profiles: Profiles, name: str) -> float:

@@ -16,6 +16,7 @@ from benchmarks.machine import Environment
 from benchmarks.peers.catalogue import OURS, PEERS
 from benchmarks.peers.plan import Piece, best_peer, capacity, next_piece
 from benchmarks.photos import ROOT
+from benchmarks.plan_check import LOADS, TOLERANCE, plan_table
 from benchmarks.result_files import RESULTS, read_results
 from benchmarks.results import (
     ALONE_FILE,
@@ -26,6 +27,7 @@ from benchmarks.results import (
     ENGINE_FILE,
     MEMORY_FILE,
     PEERS_FILE,
+    PLAN_FILE,
     AloneDocument,
     AutoLoadDocument,
     AutoSimulationDocument,
@@ -34,6 +36,7 @@ from benchmarks.results import (
     EngineDocument,
     MemoryDocument,
     PeersDocument,
+    PlanDocument,
 )
 from benchmarks.show_auto import load_table, simulated_table
 from models.bundle import write_file_atomically
@@ -83,6 +86,7 @@ class Kept:
     auto_load: AutoLoadDocument | None = None
     auto_simulated: tuple[AutoSimulationDocument, ...] = ()
     cache: CacheDocument | None = None
+    plan: PlanDocument | None = None
 
     @staticmethod
     def read(folder: Path) -> "Kept":
@@ -101,6 +105,7 @@ class Kept:
                 if (document := read_results(AutoSimulationDocument, path)) is not None
             ),
             read_results(CacheDocument, folder / CACHE_FILE),
+            read_results(PlanDocument, folder / PLAN_FILE),
         )
 
 
@@ -180,6 +185,7 @@ def render(kept: Kept, notes: str) -> str:
         *_memory(kept.memory),
         *_auto(kept.auto_load, kept.auto_simulated),
         *_cache(kept.cache),
+        *_plan(kept.plan),
     ]
     return "\n".join([*lines, *([notes.strip(), ""] if notes.strip() else [])])
 
@@ -305,6 +311,20 @@ def _cache(document: CacheDocument | None) -> Iterator[str]:
         f"empty. With the cache {speed_up(document):.2f} times the requests/s. {_where(document.environment)}"
     )
     yield from _markdown(cache_table(document))
+
+
+def _plan(document: PlanDocument | None) -> Iterator[str]:
+    if document is None:
+        return
+    within = sum(case.worst <= TOLERANCE for case in document.cases)
+    yield "## Capacity planner"
+    yield from _text(
+        f"`dvt bench plan`: what `dvt plan` forecasts ([how](planning.md)) beside {document.images:,} images of each "
+        f"case in simulated time, through the queues and batching that serve. p50, p99, mean and utilisation are all "
+        f"within {100 * TOLERANCE:g} % in {within} of {len(document.cases)} cases. The worst of each device, exits and "
+        f"topology, over loads of {min(LOADS):g} to {max(LOADS):g}:"
+    )
+    yield from _markdown(plan_table(document.cases))
 
 
 def _where(environment: Environment) -> str:

@@ -7,9 +7,11 @@ from benchmarks.floor import Floor
 from benchmarks.machine import Environment
 from benchmarks.measure import LoadResult
 from benchmarks.peers.plan import Piece
+from benchmarks.plan_check import Compared
 
 AUTO_SIMULATION_FILE, AUTO_LOAD_FILE = "auto-simulation-{bundle}.json", "auto-load.json"
 CACHE_FILE = "cache.json"
+PLAN_FILE = "plan.json"
 PEERS_FILE, ENGINE_FILE, CPU_FILE, ALONE_FILE, MEMORY_FILE = (
     "peers.json",
     "engine.json",
@@ -183,3 +185,13 @@ class AutoLoadDocument:
     p99_objective_ms: float
     capacity_per_s: float
     runs: tuple[AutoLoadRun, ...]
+
+
+@dataclass(frozen=True)
+class PlanDocument:
+    """Forecasts of the capacity planner beside the simulation, so many images of each case. It is the same on every
+    machine."""
+
+    images: int
+    seed: int
+    cases: tuple[Compared, ...]

@@ -10,6 +10,7 @@ from benchmarks.floor import Floor
 from benchmarks.measure import Latency
 from benchmarks.peers.catalogue import OURS
 from benchmarks.peers.plan import Piece
+from benchmarks.plan_check import Compared
 from benchmarks.report import Goal, Kept, goals, render
 from benchmarks.result_files import write_results
 from benchmarks.results import (
@@ -25,6 +26,7 @@ from benchmarks.results import (
     MemoryDocument,
     MemoryPoint,
     PeersDocument,
+    PlanDocument,
     SimulatedRun,
 )
 from tests.benchmarks.test_plan import ENVIRONMENT, result, whole_comparison
@@ -139,3 +141,11 @@ def test_the_cache_stands_beside_computing_with_their_ratio() -> None:
     assert "| off | 100.0 |" in page
     assert "| key | 350.0 |" in page
     assert "The same images again" not in render(NOTHING, "")
+
+
+def test_forecasts_of_the_planner_stand_beside_the_simulation() -> None:
+    near = Compared("a GPU", "60/25/15", "whole", 0.5, (3,), 10.0, 5.0, (4.9, 5.1), 21.0, 20.0, 8.0, 8.0, 0.5, 0.5)
+    text = render(replace(NOTHING, plan=PlanDocument(1000, 0, (near, replace(near, load=0.3, p99_ms=26.0)))), "")
+    assert "all within 10 % in 1 of 2 cases" in " ".join(text.split())
+    assert "| a GPU | 60/25/15 | whole | +0.0 % | +30.0 % | +0.0 % | +0.0 % |" in text
+    assert "Capacity planner" not in render(NOTHING, "")

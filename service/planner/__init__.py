@@ -1,0 +1,1 @@
+"""How many replicas a load needs: queueing formulas over the measured costs of the stages. Serves nothing."""
