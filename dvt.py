@@ -8,6 +8,7 @@ serving never loads training.
 import argparse
 import difflib
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -105,6 +106,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if command is None:
         print(unknown_command(arguments[0]), file=sys.stderr)
         return 2
+    # ONNX Runtime reports its use to its maker unless this is set before it is loaded; whoever wants that sets it to 0.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         args = parser_of(command).parse_args(arguments[1:])
         return int(args.run(args))

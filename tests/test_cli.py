@@ -62,6 +62,11 @@ def test_an_unknown_command_names_the_nearest(typed: str, way_out: str, capsys: 
     assert captured.err.count("\n") == 1
 
 
+def test_no_command_lets_onnx_runtime_report_its_use() -> None:
+    code = "import os, dvt\ntry: dvt.main(['serve', '--help'])\nfinally: print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    assert run("-c", code).stdout.endswith("\n1\n")
+
+
 def fake_command(monkeypatch: pytest.MonkeyPatch, error: BaseException | None, code: int = 0) -> None:
     """Mount a command `fake` whose run raises `error` or returns `code`."""
 
