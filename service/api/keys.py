@@ -5,6 +5,7 @@ import hmac
 import logging
 import os
 import secrets
+import tempfile
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -120,15 +121,17 @@ def open_keys(settings: Settings, files: Mapping[str, Path], log: logging.Logger
 def make_admin_key(folder: Path, log: logging.Logger) -> Path:
     """The file with the admin key, made with a new key (readable by its owner alone) if there is none yet."""
     path = folder / ADMIN_KEY_FILE
+    descriptor, written = tempfile.mkstemp(prefix=f".{ADMIN_KEY_FILE}.", dir=folder)
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_urlsafe(32) + "\n")
+        os.link(written, path)  # With its key inside, for several that share the folder may start at once.
+        log.info("admin key made", extra={"file": str(path)})
     except FileExistsError:
         if path.stat().st_mode & 0o077:
             log.warning("admin key can be read by others", extra={"file": str(path), "way_out": f"chmod 600 {path}"})
-        return path
-    with os.fdopen(descriptor, "w") as file:
-        file.write(secrets.token_urlsafe(32) + "\n")
-    log.info("admin key made", extra={"file": str(path)})
+    finally:
+        Path(written).unlink()
     return path
 
 

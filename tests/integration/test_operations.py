@@ -1,6 +1,7 @@
 """What an operator meets: budget, keys, hosts, health, metrics, documentation, overload."""
 
 import json
+import logging
 import re
 import threading
 import time
@@ -12,6 +13,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from service.api.deps import Service
+from service.api.keys import make_admin_key
 from tests.service.cascades import (
     ADMIN_KEY,
     LABELS,
@@ -47,6 +49,19 @@ def test_an_admin_key_is_made_at_first_start_for_its_owners_eyes(tmp_path: Path)
         with client_of(service) as client:
             headers = bearer(file.read_text().strip())
             assert client.put("/budget", json={"profile": "fast"}, headers=headers).status_code == 200
+
+
+def test_services_that_start_at_once_in_one_folder_have_one_admin_key(tmp_path: Path) -> None:
+    log = logging.getLogger("test")
+    with ThreadPoolExecutor(8) as pool:
+        for number in range(50):
+            folder = tmp_path / str(number)
+            folder.mkdir()
+            started = [pool.submit(make_admin_key, folder, log) for _ in range(8)]
+            keys = {each.result().read_text() for each in started}
+            assert len(keys) == 1
+            assert len(keys.pop()) > 32
+            assert [path.name for path in folder.iterdir()] == ["admin-key"]
 
 
 def test_with_keys_everything_but_health_needs_one(tmp_path: Path) -> None:
