@@ -2,13 +2,10 @@
 
 import argparse
 import os
+import signal
 import sys
-from typing import TYPE_CHECKING
 
 from service.settings import DEFAULT_BUNDLE, add_flags, flags_given, load_settings
-
-if TYPE_CHECKING:
-    from service import main
 
 
 def add_serve(parser: argparse.ArgumentParser) -> None:
@@ -19,7 +16,7 @@ def add_serve(parser: argparse.ArgumentParser) -> None:
         metavar="BUNDLE",
         help=f"folder of the bundle (DVT_BUNDLE; else {DEFAULT_BUNDLE.name})",
     )
-    parser.add_argument("--check", action="store_true", help="load everything, say what would be served, and end")
+    parser.add_argument("--check", action="store_true", help="say whether this would start, and end")
     add_flags(parser)
     parser.set_defaults(run=run_serve)
 
@@ -38,34 +35,26 @@ def run_serve(arguments: argparse.Namespace) -> int:
 
 
 def _serve(arguments: argparse.Namespace) -> int:
+    # Process 1 of a container is sent no signal that it does not handle, and starting takes a while.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     loaded = load_settings(os.environ, flags_given(arguments))
     settings = loaded.settings
 
     from dvt import __version__
-    from service import log, main, server
+    from service import check, log, main, server
 
     log.configure(settings.log_format, settings.log_level)
     logger = log.get_logger()
     for warning in loaded.warnings:
         logger.warning(warning)
+    if arguments.check:
+        print(check.check(loaded, logger), file=sys.stderr)
+        return 0
     # The port first: a taken one is the commonest mistake, and opening the bundle takes a while.
     listener = server.bind(settings.host, settings.port)
     try:
         opened = main.open_bundle(settings)
-        if arguments.check:
-            return _report(opened)
         service = main.build_service(loaded, opened, logger)
         return server.serve(service, listener, __version__, lambda: server.announce(service, listener))
     finally:
         listener.close()
-
-
-def _report(opened: "main.Opened") -> int:
-    bundle = opened.bundle
-    profiles = "none, budget by thresholds only" if bundle.profiles is None else ", ".join(bundle.profiles.named)
-    print(
-        f"{bundle.path}: {bundle.config.architecture}, {bundle.config.exits} exits, {bundle.config.classes} classes, "
-        f"backend {opened.backend.name}, profiles: {profiles}. Ready to serve.",
-        file=sys.stderr,
-    )
-    return 0

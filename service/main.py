@@ -56,8 +56,14 @@ class Opened:
 
 
 def open_bundle(settings: Settings) -> Opened:
-    """Raises `BundleError` or `BackendError`, both `ValueError`, with the way out."""
-    bundle = read_bundle(settings.bundle)
+    """Raises `BundleError`, `BackendError` or `SettingsError`, all `ValueError`, with the way out."""
+    try:
+        bundle = read_bundle(settings.bundle)
+    except OSError as error:
+        raise SettingsError(
+            f"DVT_BUNDLE is {settings.bundle}: {error.filename} cannot be read: {error.strerror}; "
+            "make it readable for the user that the service runs as"
+        ) from error
     wanted = Wanted(
         settings.backend,
         settings.device,

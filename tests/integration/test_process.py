@@ -1,6 +1,7 @@
 """`dvt serve` as a process of its own: what it says, what it exits with, and that SIGTERM loses nobody."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -172,7 +173,23 @@ def test_a_mistake_is_one_line_and_exit_code_2(
 
 
 def test_check_loads_everything_changes_nothing_and_ends(bundle: Path, tmp_path: Path) -> None:
-    ended = run(tmp_path, bundle, "--port", "0", "--check")
+    ended = run(tmp_path, bundle, "--check")
     assert (ended.returncode, ended.stdout) == (0, "")
     assert "2 exits, 5 classes, backend onnx" in ended.stderr
     assert not (tmp_path / "state").exists()
+
+
+def test_check_tells_a_mistake_in_one_line(bundle: Path, tmp_path: Path) -> None:
+    ended = run(tmp_path, bundle, "--check", DVT_CEILING="turbo")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("dvt serve: ") and "turbo" in line
+
+
+def test_sigterm_while_it_starts_ends_it_with_0(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "SHA256SUMS")
+    command = [sys.executable, "dvt.py", "serve", str(tmp_path), "--port", "0"]
+    process = subprocess.Popen(command, cwd=ROOT, env=environment(tmp_path), stderr=subprocess.DEVNULL)
+    with (tmp_path / "SHA256SUMS").open("wb"):  # Opens once the service reads, and keeps it reading.
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
