@@ -13,7 +13,7 @@ SERVE := .venv-serve
 DEV := .venv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check verify browser picture gpu-test gpu-bench bench lock
+.PHONY: help setup run test check verify e2e-compose browser picture gpu-test gpu-bench bench lock
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
@@ -33,10 +33,15 @@ check: setup ## format, lint, types, directions of imports
 	$(DEV)/bin/ruff check .
 	$(DEV)/bin/mypy
 	$(DEV)/bin/lint-imports --no-logo
+	$(DEV)/bin/hadolint Dockerfile deploy/proxy/Dockerfile
 
 verify: setup ## the slow and real: full-size statistics, whole training runs, the playground in a browser, dashboards by a Prometheus
 	@$(DEV)/bin/python scripts/browser.py >/dev/null || echo 'They are skipped.' >&2
 	@$(DEV)/bin/python -m pytest -q -m "slow and not gpu"
+
+e2e-compose: setup ## docker compose up, for real: dvt, prometheus, and the profile scaled (COMPOSE_FILE=... names the files)
+	@docker compose version >/dev/null && docker info >/dev/null
+	@$(DEV)/bin/python -m pytest -q -rA -m compose tests/e2e/test_compose.py tests/e2e/test_compose_scaled.py
 
 browser: setup ## a browser for verify and picture: the one that is there, else Debian's Chromium
 	@$(DEV)/bin/python scripts/browser.py

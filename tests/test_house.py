@@ -97,11 +97,18 @@ def test_the_development_pins_hold_every_extra_but_the_gpu_runtime() -> None:
     assert not [name for name in pinned("dev.txt") if name == "triton" or name.startswith(("nvidia-", "cuda-"))]
 
 
-@pytest.mark.parametrize("name", ["serve.txt", "dev.txt"])
+@pytest.mark.parametrize("name", ["serve.txt", "serve-gpu.txt", "dev.txt"])
 def test_pins_are_exact(name: str) -> None:
     lines = (ROOT / "requirements" / name).read_text().splitlines()
     loose = [line for line in lines if line and not re.match(r"\s*#|[a-z0-9-]+==[\w.]+( ;.*)?$", line)]
     assert not loose
+
+
+def test_a_gpu_is_served_by_the_same_with_the_other_runtime_and_torch() -> None:
+    asked = project()
+    assert pinned("serve-gpu.txt") >= asked[""] | asked["gpu"] | asked["replicas"] | {"torch"}
+    assert "onnxruntime" not in pinned("serve-gpu.txt")
+    assert not [name for name in pinned("serve-gpu.txt") if name.startswith(("nvidia-", "cuda-", "triton"))]
 
 
 def test_what_is_tested_is_what_is_served() -> None:
@@ -109,4 +116,5 @@ def test_what_is_tested_is_what_is_served() -> None:
         return set(re.findall(r"^[a-z0-9-]+==.*$", (ROOT / "requirements" / name).read_text(), flags=re.MULTILINE))
 
     assert exact("serve.txt") <= exact("dev.txt")
+    assert {pin for pin in exact("serve.txt") if not pin.startswith("onnxruntime")} <= exact("serve-gpu.txt")
     assert "torch==2.13.0" in exact("dev.txt")
