@@ -26,6 +26,7 @@ COPY dvt.py LICENSE NOTICE /app/
 COPY models/ /app/models/
 COPY service/ /app/service/
 COPY checkpoints/imagenette-hybrid/ /app/checkpoints/imagenette-hybrid/
+COPY samples/ /app/samples/
 COPY deploy/container/ready.py /app/
 # The root file system is read-only later, and compiling at every start would take longer than starting.
 RUN python -m compileall -q --invalidation-mode unchecked-hash /app
