@@ -68,13 +68,18 @@ def open_bundle(settings: Settings) -> Opened:
         settings.backend,
         settings.device,
         available_cpus(),
-        Capacity(settings.queue_limit + _audit_places(settings), settings.state_bytes, settings.max_batch),
+        capacity_of(settings),
         settings.precision,
         settings.threads,
         settings.lanes,
     )
     chosen = open_backend(bundle, wanted)
     return Opened(bundle, chosen.backend, chosen.why)
+
+
+def capacity_of(settings: Settings) -> Capacity:
+    """What a backend has to have room for."""
+    return Capacity(settings.queue_limit + _audit_places(settings), settings.state_bytes, settings.max_batch)
 
 
 def build_service(loaded: Loaded, opened: Opened, log: logging.Logger) -> Service:
@@ -201,12 +206,14 @@ def _open_replicas(loaded: Loaded, budget: Budget, log: logging.Logger) -> "Repl
     url = file.read_text().strip() if file is not None else loaded.settings.redis_url.get_secret_value()
     if not url:
         return None
+    from service.redis_channel import RedisChannel
     from service.replicas import Replicas
 
     try:
-        return Replicas(url, budget, log)
+        channel = RedisChannel(url)
     except ValueError as error:
         raise SettingsError(f"DVT_REDIS_URL makes no sense: {error}") from error
+    return Replicas(channel, budget, log)
 
 
 def make_state_folder(settings: Settings) -> None:

@@ -1,14 +1,15 @@
-"""One budget for all replicas, in Redis: whoever changes it tells the others, whoever was away catches up.
+"""One budget for all replicas, where they meet: whoever changes it tells the others, whoever was away catches up.
 
-The revision decides: a replica follows a higher one and offers its own where Redis has a lower one or none, so nothing
-ever goes back. Without Redis the last budget stays in force, and changing it is refused.
+The revision decides: a replica follows a higher one and offers its own where there is a lower one or none, so nothing
+ever goes back. While the place where they meet is out of reach, the last budget stays in force and changing it is
+refused.
 """
 
 import asyncio
 import logging
-
-from redis.asyncio import Redis
-from redis.exceptions import RedisError, WatchError
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
 
 from models import strict_json
 from service.engine.budget import Budget, InForce
@@ -16,9 +17,6 @@ from service.engine.budget_file import Stored
 from service.engine.catalogue import BudgetRequest
 from service.errors import ReplicasUnreachableError
 
-KEY = CHANNEL = "dvt:budget"
-
-_TIMEOUT_S = 2.0
 # Changes are told at once; this is for those that were told while nobody listened.
 _LOOK_EVERY_S = 5.0
 _RETRY_S = 1.0
@@ -26,11 +24,40 @@ _RETRY_S = 1.0
 _TRIES = 10
 
 
-class Replicas:
-    """This replica among those that share `url`. Raises `ValueError` for a URL that makes no sense."""
+class ChannelError(Exception):
+    """The place where replicas meet does not answer; the message says why."""
 
-    def __init__(self, url: str, budget: Budget, log: logging.Logger) -> None:
-        self._redis = Redis.from_url(url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S)
+
+class BudgetChannel(Protocol):
+    """Where replicas meet: it holds one text for all of them. All of it raises `ChannelError`."""
+
+    @property
+    def name(self) -> str:
+        """What a user reads of it, with the setting that chose it."""
+        ...
+
+    async def read(self) -> bytes | None:
+        """The text; None where nobody has written one."""
+        ...
+
+    async def write(self, text: bytes, *, over: bytes | None) -> bool:
+        """Replace the text that was read, and tell who listens. False where it is another one by now."""
+        ...
+
+    def listening(self) -> AbstractAsyncContextManager[Callable[[float], Awaitable[None]]]:
+        """Gives what waits for a change since the last wait (or since listening began), at most so many seconds."""
+        ...
+
+    async def close(self) -> None:
+        """Hang up."""
+        ...
+
+
+class Replicas:
+    """This replica among those that meet at `channel`."""
+
+    def __init__(self, channel: BudgetChannel, budget: Budget, log: logging.Logger) -> None:
+        self._channel = channel
         self._budget = budget
         self._log = log
         self._is_connected: bool | None = None
@@ -45,13 +72,11 @@ class Replicas:
         """As `Budget.put`, for all replicas. Raises `ReplicasUnreachableError` too."""
         try:
             for _ in range(_TRIES):
-                try:
-                    return await self._try_to_put(request, by, if_revision)
-                except WatchError:
-                    continue
-        except (RedisError, OSError) as error:
+                if await self._try_to_put(request, by, if_revision):
+                    return self._budget.in_force
+        except ChannelError as error:
             raise ReplicasUnreachableError(
-                "the budget is shared through Redis (DVT_REDIS_URL), which does not answer; it stays as it is"
+                f"the budget is shared through {self._channel.name}, which does not answer; it stays as it is"
             ) from error
         raise ReplicasUnreachableError("other replicas change the budget all the time; try again")
 
@@ -65,53 +90,43 @@ class Replicas:
             # Again, if need be: a timeout of the client that comes at the same moment swallows it.
             self._following.cancel()
             await asyncio.wait([self._following], timeout=_RETRY_S / 10)
-        await self._redis.aclose()
+        await self._channel.close()
 
     async def _follow(self) -> None:
         """Keep this replica's budget at what all have, for ever."""
         while True:
             try:
-                async with self._redis.pubsub() as channel:
-                    await channel.subscribe(CHANNEL)
+                async with self._channel.listening() as wait:
                     while True:
                         await self._catch_up()
                         self._note(connected=True)
-                        await channel.get_message(ignore_subscribe_messages=True, timeout=_LOOK_EVERY_S)
-            except (RedisError, OSError) as error:
-                self._note(connected=False, why=f"{type(error).__name__}: {error}")
+                        await wait(_LOOK_EVERY_S)
+            except ChannelError as error:
+                self._note(connected=False, why=str(error))
             await asyncio.sleep(_RETRY_S)
 
-    async def _try_to_put(self, request: BudgetRequest, by: str, if_revision: int | None) -> InForce:
-        async with self._redis.pipeline() as transaction:
-            await transaction.watch(KEY)
-            latest = _parse(await transaction.get(KEY))
-            changed = self._budget.after(latest, request, by=by, if_revision=if_revision)
-            if changed is not None:
-                transaction.multi()  # type: ignore[no-untyped-call]  # redis's own
-                transaction.set(KEY, strict_json.dumps(changed))
-                transaction.publish(CHANNEL, changed.revision)
-                await transaction.execute()
+    async def _try_to_put(self, request: BudgetRequest, by: str, if_revision: int | None) -> bool:
+        """Says whether it was done; False where another replica was quicker."""
+        text = await self._channel.read()
+        latest = _parse(text, self._channel.name)
+        changed = self._budget.after(latest, request, by=by, if_revision=if_revision)
+        if changed is not None and not await self._channel.write(_text(changed), over=text):
+            return False
         await self._adopt(changed or latest)
-        return self._budget.in_force
+        return True
 
     async def _catch_up(self) -> None:
+        text = await self._channel.read()
+        try:
+            latest = _parse(text, self._channel.name)
+        except ReplicasUnreachableError as error:
+            self._log.warning("shared budget is not followed", extra={"error": error.detail})
+            return
         own = self._budget.stored
-        async with self._redis.pipeline() as transaction:
-            await transaction.watch(KEY)
-            try:
-                latest = _parse(await transaction.get(KEY))
-            except ReplicasUnreachableError as error:
-                self._log.warning("shared budget is not followed", extra={"error": error.detail})
-                return
-            if latest is None or latest.revision < own.revision:
-                transaction.multi()  # type: ignore[no-untyped-call]  # redis's own
-                transaction.set(KEY, strict_json.dumps(own))
-                transaction.publish(CHANNEL, own.revision)
-                try:
-                    await transaction.execute()
-                except WatchError:
-                    return  # Another was quicker, and has told us.
-        await self._adopt(latest)
+        if latest is None or latest.revision < own.revision:
+            await self._channel.write(_text(own), over=text)  # Where another was quicker, it has told us.
+        else:
+            await self._adopt(latest)
 
     async def _adopt(self, stored: Stored | None) -> None:
         if stored is not None and await asyncio.to_thread(self._budget.adopt, stored):
@@ -124,15 +139,21 @@ class Replicas:
         if connected:
             self._log.info("the replicas' budget is followed")
         else:
-            self._log.warning("Redis does not answer, the last budget stays in force", extra={"error": why})
+            self._log.warning(
+                "replicas do not meet, the last budget stays in force",
+                extra={"through": self._channel.name, "error": why},
+            )
 
 
-def _parse(payload: bytes | str | None) -> Stored | None:
+def _text(stored: Stored) -> bytes:
+    return strict_json.dumps(stored).encode()
+
+
+def _parse(text: bytes | None, channel: str) -> Stored | None:
     """Raises `ReplicasUnreachableError` for what this version cannot read, which it must not write over either."""
-    if payload is None:
+    if text is None:
         return None
     try:
-        text = payload.decode() if isinstance(payload, bytes) else payload
-        return strict_json.loads(Stored, text, f"Redis key {KEY}")
+        return strict_json.loads(Stored, text.decode(), f"the budget shared through {channel}")
     except (strict_json.SchemaError, UnicodeDecodeError) as error:
         raise ReplicasUnreachableError(f"the shared budget cannot be read by this version: {error}") from error

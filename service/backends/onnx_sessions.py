@@ -12,7 +12,7 @@ from pathlib import Path
 import onnxruntime as ort
 
 from models.bundle import Bundle
-from models.graphs import Provider, Weights, stage_session
+from models.graphs import Provider, Weights, stage_session, stage_weights
 from service.backends.base import BackendError
 from service.backends.layout import Part, StateLayout, state_layout
 
@@ -21,7 +21,8 @@ IMAGE, LOGITS, NEXT = "image", "logits", "next_"
 
 @dataclass(frozen=True)
 class StageSessions:
-    """`of_stage[k - 1]` computes stage k. The sessions read `weights` where they are: they must live as long."""
+    """`of_stage[k - 1]` computes stage k, or there is that of one stage alone. Sessions read `weights` where they are:
+    they must live as long."""
 
     layout: StateLayout
     of_stage: tuple[ort.InferenceSession, ...]
@@ -36,12 +37,19 @@ def open_sessions(
         raise BackendError(f"{bundle.path} has no ONNX graphs: run `dvt export {bundle.path}`, or use --backend eager")
     layout, weights = state_layout(bundle.config), bundle.weights()
     sessions = tuple(
-        _open(graph, weights, k, session_options(threads, spinning=spinning), providers)
-        for k, graph in enumerate(bundle.onnx)
+        _open(bundle, graph, weights, stage, session_options(threads, spinning=spinning), providers)
+        for stage, graph in enumerate(bundle.onnx, start=1)
     )
-    for stage, session in enumerate(sessions, start=1):
-        _check(bundle, layout, stage, session)
     return StageSessions(layout, sessions, weights)
+
+
+def open_one_session(bundle: Bundle, stage: int, threads: int, providers: Sequence[Provider]) -> StageSessions:
+    """Of this stage alone, with its own weights. Raises as `open_sessions` does."""
+    if bundle.onnx is None:
+        raise BackendError(f"{bundle.path} has no ONNX graphs: run `dvt export {bundle.path}`")
+    weights = stage_weights(bundle.weights(), stage - 1)
+    session = _open(bundle, bundle.onnx[stage - 1], weights, stage, session_options(threads), providers)
+    return StageSessions(state_layout(bundle.config), (session,), weights)
 
 
 def session_options(threads: int, *, spinning: bool = False) -> ort.SessionOptions:
@@ -55,18 +63,26 @@ def session_options(threads: int, *, spinning: bool = False) -> ort.SessionOptio
 
 
 def _open(
-    graph: Path, weights: Weights, k: int, options: ort.SessionOptions, providers: Sequence[Provider]
+    bundle: Bundle,
+    graph: Path,
+    weights: Weights,
+    stage: int,
+    options: ort.SessionOptions,
+    providers: Sequence[Provider],
 ) -> ort.InferenceSession:
     try:
-        return stage_session(graph.read_bytes(), weights, k, options, providers)
+        session = stage_session(graph.read_bytes(), weights, stage - 1, options, providers)
     except Exception as error:  # ONNX Runtime's own exceptions share no base class of theirs.
         raise BackendError(
             f"{graph} cannot be loaded by ONNX Runtime {ort.__version__} ({error}): run `dvt export` on the bundle"
         ) from error
+    _check(bundle, stage, session)
+    return session
 
 
-def _check(bundle: Bundle, layout: StateLayout, stage: int, session: ort.InferenceSession) -> None:
+def _check(bundle: Bundle, stage: int, session: ort.InferenceSession) -> None:
     """Each graph takes and gives just what the configuration says, batch first."""
+    layout = state_layout(bundle.config)
     image, logits = Part(IMAGE, layout.image, 0), Part(LOGITS, (bundle.config.classes,), 0)
     handed_on = (Part(NEXT + part.name, part.shape, 0) for part in layout.handed_on(stage))
     for what, values, parts in (

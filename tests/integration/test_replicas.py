@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from service.api.deps import Service
-from service.replicas import KEY
+from service.redis_channel import KEY
 from tests.service.cascades import ADMIN, client_of, make_service, picture, small_profiles, wait_until
 
 PASSWORD = "between-us"
