@@ -11,6 +11,7 @@ GPU_TESTS := tests/service/backends/test_conformance.py tests/service/backends/t
 
 SERVE := .venv-serve
 DEV := .venv
+RAY := .venv-ray-serve
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test check verify e2e-compose browser picture gpu-test gpu-bench bench lock
@@ -35,8 +36,9 @@ check: setup ## format, lint, types, directions of imports
 	$(DEV)/bin/lint-imports --no-logo
 	$(DEV)/bin/hadolint Dockerfile deploy/proxy/Dockerfile
 
-verify: setup ## the slow and real: full-size statistics, whole training runs, the playground in a browser, dashboards by a Prometheus
+verify: setup ## the slow and real: full-size statistics, whole training runs, the playground in a browser, dashboards by a Prometheus, Ray Serve
 	@$(DEV)/bin/python scripts/browser.py >/dev/null || echo 'They are skipped.' >&2
+	@scripts/venv.sh $(RAY) requirements/ray.txt
 	@$(DEV)/bin/python -m pytest -q -m "slow and not gpu"
 
 e2e-compose: setup ## docker compose up, for real: dvt, prometheus, and the profile scaled (COMPOSE_FILE=... names the files)
@@ -59,6 +61,7 @@ bench: setup ## the service beside LitServe, MOSEC and Ray Serve, and what servi
 	$(DEV)/bin/dvt bench engine $(GEOMETRY)
 	$(DEV)/bin/dvt bench auto simulate --png docs/auto-simulation.png
 	$(DEV)/bin/dvt bench auto load $(GEOMETRY) --png docs/auto-load.png $(if $(DATA),--data $(DATA))
+	$(DEV)/bin/dvt bench ray
 	$(DEV)/bin/dvt bench report
 
 gpu-test: $(if $(GPU_PYTHON),,setup) ## what needs a CUDA device (GPU_PYTHON=python3: one that has PyTorch for CUDA, pytest and xdist)

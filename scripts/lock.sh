@@ -12,6 +12,9 @@ compile "$@" --extra cpu --extra replicas --output-file requirements/serve.txt p
 compile "$@" --extra gpu --extra replicas --constraints requirements/serve.txt \
     --excludes requirements/unpinned.txt --output-file requirements/serve-gpu.txt \
     pyproject.toml requirements/constraints.txt
+# Ray beside what serves, in an environment of its own.
+compile "$@" --extra cpu --extra replicas --extra ray --constraints requirements/serve.txt \
+    --output-file requirements/ray.txt pyproject.toml
 # What is in both files has one version, or a test would not test what is served.
 compile "$@" --extra cpu --extra client --extra replicas --extra traces --extra train --extra genetic --extra bench --extra dev \
     --constraints requirements/serve.txt --constraints requirements/constraints.txt \

@@ -40,6 +40,10 @@ def pinned(name: str) -> set[str]:
     return names_of([line for line in lines if line and not line.lstrip().startswith("#")])
 
 
+def exact(name: str) -> set[str]:
+    return set(re.findall(r"^[a-z0-9-]+==.*$", (ROOT / "requirements" / name).read_text(), flags=re.MULTILINE))
+
+
 @pytest.mark.parametrize("package", ["models", "service", "training", "dvt", "clients/python/dvt_client"])
 def test_flat_names_resolve_to_this_repository(package: str) -> None:
     found = importlib.import_module(package.rpartition("/")[2]).__file__
@@ -89,15 +93,23 @@ def test_serving_installs_neither_torch_nor_two_runtimes() -> None:
     assert pinned("serve.txt").isdisjoint({"torch", "onnx", "onnxruntime-gpu"})
 
 
-def test_the_development_pins_hold_every_extra_but_the_gpu_runtime() -> None:
+def test_the_development_pins_hold_every_extra_but_the_gpu_runtime_and_ray() -> None:
     asked = project()
-    everything = set().union(*(names for extra, names in asked.items() if extra != "gpu"))
+    everything = set().union(*(names for extra, names in asked.items() if extra not in ("gpu", "ray")))
     assert pinned("dev.txt") >= everything | pinned("serve.txt")
     assert "onnxruntime-gpu" not in pinned("dev.txt")
     assert not [name for name in pinned("dev.txt") if name == "triton" or name.startswith(("nvidia-", "cuda-"))]
 
 
-@pytest.mark.parametrize("name", ["serve.txt", "serve-gpu.txt", "dev.txt"])
+def test_ray_brings_much_and_changes_nothing_of_what_serves() -> None:
+    """It has an environment of its own: uvicorn takes another event loop where Ray's extras are installed."""
+    assert pinned("ray.txt") >= pinned("serve.txt") | project()["ray"]
+    assert exact("serve.txt") <= exact("ray.txt")
+    assert pinned("ray.txt").isdisjoint({"torch", "onnx", "onnxruntime-gpu"})
+    assert pinned("dev.txt").isdisjoint({"ray", "uvloop"})
+
+
+@pytest.mark.parametrize("name", ["serve.txt", "serve-gpu.txt", "dev.txt", "ray.txt"])
 def test_pins_are_exact(name: str) -> None:
     lines = (ROOT / "requirements" / name).read_text().splitlines()
     loose = [line for line in lines if line and not re.match(r"\s*#|[a-z0-9-]+==[\w.]+( ;.*)?$", line)]
@@ -112,9 +124,6 @@ def test_a_gpu_is_served_by_the_same_with_the_other_runtime_and_torch() -> None:
 
 
 def test_what_is_tested_is_what_is_served() -> None:
-    def exact(name: str) -> set[str]:
-        return set(re.findall(r"^[a-z0-9-]+==.*$", (ROOT / "requirements" / name).read_text(), flags=re.MULTILINE))
-
     assert exact("serve.txt") <= exact("dev.txt")
     assert {pin for pin in exact("serve.txt") if not pin.startswith("onnxruntime")} <= exact("serve-gpu.txt")
     assert "torch==2.13.0" in exact("dev.txt")

@@ -1,7 +1,8 @@
 """Every backend that can be opened here, and those for a GPU, by name: what the conformance suite runs over.
 
 What needs CUDA is run on the CPU as far as it goes: `cudagraph` with its buckets and buffers but no capture, ONNX
-Runtime's I/O binding with its tables in this machine's memory.
+Runtime's I/O binding with its tables in this machine's memory. Stages that are computed elsewhere are so here, by what
+computes them there.
 """
 
 from collections.abc import Callable
@@ -13,11 +14,15 @@ import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
 
+from benchmarks.ray_scripted import InProcess
+from deploy.ray_serve.compute import OnnxStage
+from deploy.ray_serve.remote_stages import RemoteStages
 from models.bundle import Bundle
 from service.backends.base import Capacity, Precision, StageBackend
 from service.backends.compiled import CompiledBackend
 from service.backends.cudagraph import CudaGraphBackend
 from service.backends.eager import EagerBackend
+from service.backends.layout import state_layout
 from service.backends.onnx import OnnxBackend
 from service.backends.onnx_device import CUDA, Device, OnnxDeviceBackend
 from service.backends.torch_backend import TorchBackend
@@ -42,6 +47,11 @@ def _torch(kind: Callable[..., StageBackend], device: str, precision: Precision 
     return Kind(lambda bundle, capacity: kind(bundle, device, 1, capacity, precision, **options), precision)
 
 
+def _remote(bundle: Bundle, capacity: Capacity) -> RemoteStages:
+    stages = [OnnxStage(bundle, number, 1) for number in range(1, bundle.config.exits + 1)]
+    return RemoteStages("onnx", state_layout(bundle.config), InProcess(stages), capacity, lanes=1)
+
+
 _gpu, _slow = pytest.mark.gpu, pytest.mark.slow
 _onnx_gpu = pytest.mark.skipif(
     CUDA.provider not in ort.get_available_providers(), reason="needs onnxruntime-gpu in place of onnxruntime"
@@ -51,6 +61,7 @@ FLOAT32 = [
     pytest.param(_torch(EagerBackend, "cpu"), id="eager"),
     pytest.param(Kind(lambda bundle, capacity: OnnxBackend(bundle, 1, capacity)), id="onnx"),
     pytest.param(Kind(lambda bundle, capacity: OnnxDeviceBackend(bundle, HERE, 1, capacity)), id="onnx-binding"),
+    pytest.param(Kind(_remote), id="remote-stages"),
     pytest.param(_torch(CompiledBackend, "cpu", compiler="aot_eager"), id="compiled-graph"),
     pytest.param(_torch(CudaGraphBackend, "cpu"), id="cudagraph-buffers"),
     pytest.param(_torch(CompiledBackend, "cpu"), id="compiled", marks=_slow),
@@ -80,6 +91,9 @@ def break_once(backend: StageBackend, stage: int, monkeypatch: pytest.MonkeyPatc
     """The stage's next batch is computed, and then the runtime raises; later ones work again."""
     if isinstance(backend, TorchBackend):
         monkeypatch.setattr(backend, "_compute", _raises_once(backend._compute))
+        return
+    if isinstance(backend, RemoteStages):
+        monkeypatch.setattr(backend._cluster, "compute", _raises_once(backend._cluster.compute))
         return
     assert isinstance(backend, (OnnxBackend, OnnxDeviceBackend))
     sessions = backend._sessions.of_stage
