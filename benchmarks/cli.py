@@ -29,6 +29,7 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
         ("auto", _add_auto, "budget by load beside its fixed ceiling: in simulated time, or over HTTP"),
         ("plan", _add_plan, "the capacity planner's formulas beside the simulation of many replicas"),
         ("peers", _add_peers, "other servers with the static twin, beside this one, on the same photos"),
+        ("ray", _add_ray, "replicas on Ray Serve, of the whole service and of single stages, with stages that sleep"),
         ("report", _add_report, "write docs/performance.md from benchmarks/results/"),
     ):
         add(commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}."))
@@ -197,6 +198,13 @@ def _add_peers(parser: argparse.ArgumentParser) -> None:
     _add_photos(parser)
     _add_results(parser)
     parser.set_defaults(run=_lazily("command_peers:run"))
+
+
+def _add_ray(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seconds", type=positive_number, default=30.0, metavar="S", help="of a run (default: 30)")
+    parser.add_argument("--clients", type=positive, default=32, metavar="N", help="of the closed loop (default: 32)")
+    _add_results(parser)
+    parser.set_defaults(run=_lazily("command_ray:run"))
 
 
 def _add_report(parser: argparse.ArgumentParser) -> None:

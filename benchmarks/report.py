@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, TypeVar
 
-from benchmarks import command_engine, command_peers
+from benchmarks import command_engine, command_peers, command_ray
 from benchmarks.command_cache import cache_table, speed_up
 from benchmarks.command_peers import tail_ratio
 from benchmarks.command_server import alone_beyond_ms, alone_words, cpu_beyond_ms, cpu_words, memory_growth
@@ -28,6 +28,7 @@ from benchmarks.results import (
     MEMORY_FILE,
     PEERS_FILE,
     PLAN_FILE,
+    RAY_FILE,
     AloneDocument,
     AutoLoadDocument,
     AutoSimulationDocument,
@@ -37,6 +38,7 @@ from benchmarks.results import (
     MemoryDocument,
     PeersDocument,
     PlanDocument,
+    RayDocument,
 )
 from benchmarks.show_auto import load_table, simulated_table
 from models.bundle import write_file_atomically
@@ -87,6 +89,7 @@ class Kept:
     auto_simulated: tuple[AutoSimulationDocument, ...] = ()
     cache: CacheDocument | None = None
     plan: PlanDocument | None = None
+    ray: RayDocument | None = None
 
     @staticmethod
     def read(folder: Path) -> "Kept":
@@ -106,6 +109,7 @@ class Kept:
             ),
             read_results(CacheDocument, folder / CACHE_FILE),
             read_results(PlanDocument, folder / PLAN_FILE),
+            read_results(RayDocument, folder / RAY_FILE),
         )
 
 
@@ -157,6 +161,24 @@ def goals(kept: Kept) -> tuple[Goal, ...]:
             " ms",
         ),
         Goal("memory after 20,000 requests over after 1,000", 1.02, AT_MOST, _of(kept.memory, memory_growth)),
+        Goal(
+            "Ray Serve: two replicas of the whole service over one",
+            1.9,
+            AT_LEAST,
+            _of(kept.ray, command_ray.replicas_doubled),
+        ),
+        Goal(
+            "Ray Serve: later stages doubled, over one replica each",
+            1.9,
+            AT_LEAST,
+            _of(kept.ray, command_ray.late_doubled),
+        ),
+        Goal(
+            "Ray Serve: later stages doubled, over every stage doubled",
+            0.95,
+            AT_LEAST,
+            _of(kept.ray, command_ray.late_over_all),
+        ),
     )
 
 
@@ -186,6 +208,7 @@ def render(kept: Kept, notes: str) -> str:
         *_auto(kept.auto_load, kept.auto_simulated),
         *_cache(kept.cache),
         *_plan(kept.plan),
+        *_ray(kept.ray),
     ]
     return "\n".join([*lines, *([notes.strip(), ""] if notes.strip() else [])])
 
@@ -325,6 +348,19 @@ def _plan(document: PlanDocument | None) -> Iterator[str]:
         f"topology, over loads of {min(LOADS):g} to {max(LOADS):g}:"
     )
     yield from _markdown(plan_table(document.cases))
+
+
+def _ray(document: RayDocument | None) -> Iterator[str]:
+    if document is None:
+        return
+    stages = " / ".join(f"{1000 * seconds:g}" for seconds in document.stage_seconds)
+    yield "## Replicas on Ray Serve"
+    yield from _text(
+        f"`dvt bench ray`: Ray {document.ray}, stages that sleep ({stages} ms an image, batches of "
+        f"{document.max_batch}) instead of computing, so that replicas do not share cores; {document.clients} clients "
+        f"whose images are all hard. {_where(document.environment)}"
+    )
+    yield from _markdown(command_ray.table(document))
 
 
 def _where(environment: Environment) -> str:

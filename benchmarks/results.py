@@ -12,6 +12,7 @@ from benchmarks.plan_check import Compared
 AUTO_SIMULATION_FILE, AUTO_LOAD_FILE = "auto-simulation-{bundle}.json", "auto-load.json"
 CACHE_FILE = "cache.json"
 PLAN_FILE = "plan.json"
+RAY_FILE = "ray.json"
 PEERS_FILE, ENGINE_FILE, CPU_FILE, ALONE_FILE, MEMORY_FILE = (
     "peers.json",
     "engine.json",
@@ -195,3 +196,24 @@ class PlanDocument:
     images: int
     seed: int
     cases: tuple[Compared, ...]
+
+
+@dataclass(frozen=True)
+class RayRun:
+    """A closed loop on `replicas` of the whole service (`topology` is "replicas"), or of each stage ("stages")."""
+
+    topology: str
+    replicas: tuple[int, ...]
+    load: LoadResult
+
+
+@dataclass(frozen=True)
+class RayDocument:
+    """On Ray Serve, with stages that sleep for `stage_seconds` an image; every image goes through all of them."""
+
+    environment: Environment
+    ray: str
+    stage_seconds: tuple[float, ...]
+    max_batch: int
+    clients: int
+    runs: tuple[RayRun, ...]

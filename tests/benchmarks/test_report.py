@@ -27,6 +27,8 @@ from benchmarks.results import (
     MemoryPoint,
     PeersDocument,
     PlanDocument,
+    RayDocument,
+    RayRun,
     SimulatedRun,
 )
 from tests.benchmarks.test_plan import ENVIRONMENT, result, whole_comparison
@@ -149,3 +151,21 @@ def test_forecasts_of_the_planner_stand_beside_the_simulation() -> None:
     assert "all within 10 % in 1 of 2 cases" in " ".join(text.split())
     assert "| a GPU | 60/25/15 | whole | +0.0 % | +30.0 % | +0.0 % | +0.0 % |" in text
     assert "Capacity planner" not in render(NOTHING, "")
+
+
+def test_replicas_on_ray_are_told_beside_what_their_stages_allow() -> None:
+    sizes: tuple[tuple[str, tuple[int, ...], float], ...] = (
+        ("replicas", (1,), 7.0),
+        ("replicas", (2,), 13.9),
+        ("stages", (1, 1, 1), 12.0),
+        ("stages", (1, 2, 2), 24.0),
+        ("stages", (2, 2, 2), 24.1),
+    )
+    runs = tuple(RayRun(topology, replicas, result(per_s)) for topology, replicas, per_s in sizes)
+    kept = replace(NOTHING, ray=RayDocument(ENVIRONMENT, "2.60.0", (0.02, 0.04, 0.08), 4, 32, runs))
+    assert value(kept, "whole service over one") == pytest.approx(13.9 / 7.0)
+    assert value(kept, "over one replica each") == pytest.approx(2.0)
+    assert value(kept, "over every stage doubled") == pytest.approx(24.0 / 24.1)
+    page = render(kept, "")
+    assert "| a deployment a stage | 1 / 2 / 2 | 25.0 | 24.0 | 2.00 | 0 |" in page
+    assert "| whole service | 2 | 14.3 | 13.9 | 1.99 | 0 |" in page
