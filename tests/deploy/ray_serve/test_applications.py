@@ -93,12 +93,18 @@ def test_answers_are_those_of_the_single_process(tmp_path: Path, topology: Topol
             answers = list(pool.map(lambda each: application.classify(*each), asked))
         assert application.ask("GET", "/model").body == model
         refused = application.classify(b"no image")
+        stream = application.ask("POST", "/classify?profile=full", asked[0][0], Accept="text/event-stream")
     assert Counter(answer.status for answer in answers) == {200: len(asked)}
     assert {essence(each)[0][0] for each in expected} >= {1, 2}, "the photos do not leave at different exits"
     for answer, reference in zip(answers, expected, strict=True):
         (ours, close), (theirs, to) = essence(answer.body), essence(reference)
         assert ours == theirs
         np.testing.assert_allclose(close, to, rtol=0, atol=BOUND)
+    assert [line for line in stream.body.splitlines() if line.startswith("event:")] == [
+        *["event: exit"] * 3,
+        "event: result",
+        "event: done",
+    ]
     assert (refused.status, refused.body["code"]) == (415, "unsupported_image")
     assert refused.headers["x-content-type-options"] == "nosniff"
 
