@@ -85,6 +85,7 @@ def _measure(size: Size, args: argparse.Namespace) -> RayRun:
             "DVT_STATE_DIR": folder,
             "DVT_MAX_BATCH": str(_MAX_BATCH),
             "DVT_AUDIT_SHARE": "0",
+            "DVT_CACHE": "off",
             "DVT_LOG_LEVEL": "warning",
             SECONDS: ",".join(map(str, STAGE_S)),
             "RAY_USAGE_STATS_ENABLED": "0",

@@ -148,6 +148,7 @@ def _running(
         "DVT_STATE_DIR": str(folder / "state"),
         "DVT_ADMIN_KEY": ADMIN_KEY,
         "DVT_AUDIT_SHARE": "0",
+        "DVT_CACHE": "off",
         retry.VARIABLE: retry.IMPORT_PATH,
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_AUTH_MODE": "disabled",

@@ -83,7 +83,11 @@ def test_answers_are_those_of_the_single_process(tmp_path: Path, topology: Topol
     queries = ("?top_k=10", "?top_k=10&profile=full", "?top_k=10&profile=fast", "?top_k=10&max_exit=1")
     asked = [(photo, query) for photo in photos() for query in queries]
     command: list[str | Path] = [ROOT / "dvt.py", "serve", MICRO, "--port", "0"]
-    with running(command, tmp_path / "single", DVT_LOG_FORMAT="json", DVT_AUDIT_SHARE="0") as (_, port, _):
+    with running(command, tmp_path / "single", DVT_LOG_FORMAT="json", DVT_AUDIT_SHARE="0", DVT_CACHE="off") as (
+        _,
+        port,
+        _,
+    ):
         single = Application(port, None, tmp_path)  # type: ignore[arg-type] # Its process is not asked for.
         expected = [single.classify(photo, query).body for photo, query in asked]
         model = single.ask("GET", "/model").body
