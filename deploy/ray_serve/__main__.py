@@ -56,13 +56,19 @@ def _serve(builder: Any, options: BaseModel, host: str, port: int) -> None:
     import ray
     from ray import serve
 
-    ray.init(log_to_driver=True)
     stop = threading.Event()
+
+    def on_signal(*_: object) -> None:
+        if stop.is_set():  # A second one: whoever sends it does not want to wait.
+            sys.exit(1)
+        stop.set()
+
+    ray.init()
+    # In place of Ray's own, which end the process there and then. The application takes requests before `run` returns.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, on_signal)
     serve.start(http_options={"host": host, "port": port})
     ingress = serve.run(builder(options), name=NAME, route_prefix="/")
-    # Only now: before, Ray's own handlers end what has not begun.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
     stop.wait()
     # Ray takes all deployments of an application away at once, the stages too that an ingress still needs.
     ingress.broadcast("drain").results(return_exceptions=True)
