@@ -16,7 +16,8 @@ from benchmarks.machine import environment
 from benchmarks.photos import ROOT
 from benchmarks.processes import HOST, ServerCommand, ServerError, free_port, running
 from benchmarks.ray_scripted import SECONDS, picture
-from benchmarks.results import RAY_FILE, RESULTS, RayDocument, RayRun, write_results
+from benchmarks.result_files import RESULTS, write_results
+from benchmarks.results import RAY_FILE, RayDocument, RayRun
 from models import strict_json
 from models.tables import Table, write_tables
 

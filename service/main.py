@@ -5,7 +5,6 @@ import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from prometheus_client import disable_created_metrics
 
@@ -32,11 +31,9 @@ from service.engine.kept import KeptLimits, KeptWork
 from service.engine.scheduler import Scheduler
 from service.engine.steering import Steering
 from service.metrics import Metrics
+from service.replicas import BudgetChannel, Replicas
 from service.settings import Loaded, Settings, SettingsError
 from service.traces import open_traces
-
-if TYPE_CHECKING:
-    from service.replicas import Replicas
 
 
 @dataclass(frozen=True)
@@ -82,8 +79,10 @@ def capacity_of(settings: Settings) -> Capacity:
     return Capacity(settings.queue_limit + _audit_places(settings), settings.state_bytes, settings.max_batch)
 
 
-def build_service(loaded: Loaded, opened: Opened, log: logging.Logger) -> Service:
+def build_service(loaded: Loaded, opened: Opened, log: logging.Logger, channel: BudgetChannel | None = None) -> Service:
     """Everything but the threads and the port. Makes the state folder, and in it the admin key and the budget.
+
+    `channel`: where replicas meet that name no Redis.
 
     Raises `ValueError` (of which `SettingsError` is one) or a `ServiceError` for settings that do not fit the bundle.
     """
@@ -157,7 +156,7 @@ def build_service(loaded: Loaded, opened: Opened, log: logging.Logger) -> Servic
         limits=ImageLimits(settings.max_image_bytes, settings.max_image_px),
         admission=admission,
         budget=budget,
-        replicas=_open_replicas(loaded, budget, log),
+        replicas=_open_replicas(loaded, channel, budget, log),
         steering=Steering(
             budget,
             admission,
@@ -200,20 +199,20 @@ def _audit_places(settings: Settings) -> int:
     return audit_places(settings.queue_limit) if settings.audit_share else 0
 
 
-def _open_replicas(loaded: Loaded, budget: Budget, log: logging.Logger) -> "Replicas | None":
-    """None without DVT_REDIS_URL. Raises `SettingsError` for one that makes no sense."""
+def _open_replicas(
+    loaded: Loaded, channel: BudgetChannel | None, budget: Budget, log: logging.Logger
+) -> Replicas | None:
+    """None where there is nowhere to meet. Raises `SettingsError` for a DVT_REDIS_URL that makes no sense."""
     file = loaded.secret_files.get("redis_url")
     url = file.read_text().strip() if file is not None else loaded.settings.redis_url.get_secret_value()
-    if not url:
-        return None
-    from service.redis_channel import RedisChannel
-    from service.replicas import Replicas
+    if url:
+        from service.redis_channel import RedisChannel
 
-    try:
-        channel = RedisChannel(url)
-    except ValueError as error:
-        raise SettingsError(f"DVT_REDIS_URL makes no sense: {error}") from error
-    return Replicas(channel, budget, log)
+        try:
+            channel = RedisChannel(url)
+        except ValueError as error:
+            raise SettingsError(f"DVT_REDIS_URL makes no sense: {error}") from error
+    return None if channel is None else Replicas(channel, budget, log)
 
 
 def make_state_folder(settings: Settings) -> None:

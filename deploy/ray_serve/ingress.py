@@ -24,7 +24,6 @@ from service.api.app import create_app
 from service.api.deps import Service
 from service.engine.watch import StallWatch
 from service.main import Opened, build_service
-from service.replicas import Replicas
 from service.settings import Settings, load_settings
 
 OpenService = Callable[[Settings, tuple[Any, ...]], Opened]
@@ -58,12 +57,10 @@ class Ingress:
                 "a request whose replica is lost is answered with 500", extra={"way_out": f"export {VARIABLE}"}
             )
         opened = open_(settings, stages)
-        service = build_service(replace(loaded, settings=settings), opened, logger)
-        if service.replicas is None:
-            channel = BoardChannel(serve.get_replica_context().app_name)
-            service = replace(service, replicas=Replicas(channel, service.budget, service.metrics, logger))
+        place = serve.get_replica_context()
+        service = build_service(replace(loaded, settings=settings), opened, logger, BoardChannel(place.app_name))
         if resources.metrics_port:
-            _show_metrics(service, resources.metrics_port + serve.get_replica_context().rank.local_rank)
+            _show_metrics(service, resources.metrics_port + place.rank.local_rank)
         self._service = service
         self._lanes = opened.backend.lanes
 
@@ -140,7 +137,6 @@ async def _warm(service: Service) -> None:
             raise RuntimeError(f"the engine could not warm up: {scheduler.failure}")
         await asyncio.sleep(_POLL_S)
     service.budget.settle()
-    service.metrics.ready(service.is_ready)
     service.log.info("serving", extra={"model": service.model.name, "backend": service.model.backend})
 
 
@@ -159,7 +155,6 @@ async def _watch(service: Service) -> None:
 async def _drained(service: Service) -> None:
     """Refuse who comes; who is inside, and audits, have until DVT_DRAIN_SECONDS."""
     service.admission.drain()
-    service.metrics.ready(service.is_ready)
     end_s = service.clock() + service.settings.drain_seconds
     while service.clock() < end_s and not (service.admission.idle and not service.audit.pending):
         await asyncio.sleep(_POLL_S)
