@@ -34,8 +34,9 @@ def main(words: Sequence[str]) -> int:
     except (ImportError, AttributeError, ValueError) as error:
         print(f"{parser.prog}: {_in_words(error)}", file=sys.stderr)
         return 2
-    # Before Ray starts, since its proxy inherits it.
+    # Before Ray starts: its proxy and replicas inherit them. Unless told, ONNX Runtime reports its use to its maker.
     os.environ.setdefault(VARIABLE, IMPORT_PATH)
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     _serve(builder, options, arguments.host, arguments.port)
     return 0
 
