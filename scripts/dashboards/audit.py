@@ -1,6 +1,7 @@
 """Whether the certificates hold for the images that come."""
 
 from scripts.dashboards.dashboard import Dashboard
+from scripts.dashboards.overview import FALLBACK
 from scripts.dashboards.panels import ORANGE, RED, Query, Row, lines, stat, table
 from scripts.dashboards.queries import grown, rate
 
@@ -52,13 +53,7 @@ NOW = Row(
             "percentunit",
             decimals=1,
         ),
-        stat(
-            "Fallback",
-            "Whether a safer profile stands in for a budget whose certificate broke.",
-            "max(dvt_budget_fallback{$at})",
-            steps={1: ORANGE},
-            names={"0": "no", "1": "yes"},
-        ),
+        FALLBACK,
     ],
 )
 

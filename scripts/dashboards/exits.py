@@ -1,8 +1,8 @@
 """Where images leave, what that saves, and what the budget in force promises."""
 
 from scripts.dashboards.dashboard import EXIT, INSTANCE, JOB, Dashboard
-from scripts.dashboards.overview import EXIT_SHARES, LATENCY_BY_EXIT, PROFILE, SAVED, TOP1
-from scripts.dashboards.panels import ORANGE, Query, Row, frontier, heat, lines, stat
+from scripts.dashboards.overview import EXIT_SHARES, FALLBACK, LATENCY_BY_EXIT, PROFILE, SAVED, TOP1
+from scripts.dashboards.panels import Query, Row, frontier, heat, lines, stat
 from scripts.dashboards.queries import buckets, rate, share_of_all
 
 NOW = Row(
@@ -29,13 +29,7 @@ NOW = Row(
             decimals=3,
         ),
         SAVED,
-        stat(
-            "Fallback",
-            "Whether a safer profile stands in for a budget whose certificate broke.",
-            "max(dvt_budget_fallback{$at})",
-            steps={1: ORANGE},
-            names={"0": "no", "1": "yes"},
-        ),
+        FALLBACK,
     ],
 )
 

@@ -35,6 +35,13 @@ REFUSED = stat(
     decimals=1,
     steps={0.1: ORANGE, 10: RED},
 )
+FALLBACK = stat(
+    "Fallback",
+    "Whether a safer profile stands in for a budget whose certificate broke.",
+    "max(dvt_budget_fallback{$at})",
+    steps={1: ORANGE},
+    names={"0": "no", "1": "yes"},
+)
 SAVED = stat(
     "Computation saved",
     "Share of the multiply-accumulates of all stages that early exits never computed.",
