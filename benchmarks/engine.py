@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from queue import SimpleQueue
 
 import numpy as np
 
@@ -101,9 +102,9 @@ class Watched:
     def begin(self, pixels: Pixels) -> Slot:
         return self._inner.begin(pixels)
 
-    def run(self, stage: int, slots: Sequence[Slot]) -> StageOutput:
+    def run(self, stage: int, slots: Sequence[Slot], lane: int = 0) -> StageOutput:
         started_s = time.perf_counter()
-        output = self._inner.run(stage, slots)
+        output = self._inner.run(stage, slots, lane)
         seconds = time.perf_counter() - started_s
         with self._lock:
             self._seconds[stage] += seconds
@@ -214,14 +215,18 @@ def _in_batches(
 ) -> Ran:
     """`goes_on(exits, stage)`: which rows of the present batch, leaving at `exits`, the next stage computes."""
     watched, turn = Watched(backend), threading.Lock()
+    free_lanes: SimpleQueue[int] = SimpleQueue()
+    for number in range(backend.lanes):
+        free_lanes.put(number)
 
     def run_batch(first: int) -> None:
+        lane = free_lanes.get()
         exits: Sequence[int] = work.exits[first : first + batch]
         with turn:
             slots = [watched.begin(work.pixels_of(first + row)) for row in range(len(exits))]
         inside = slots
         for stage in range(1, watched.stages + 1):
-            output = watched.run(stage, inside)
+            output = watched.run(stage, inside, lane)
             rows = goes_on(exits, stage)
             if not rows:
                 break
@@ -230,6 +235,7 @@ def _in_batches(
         with turn:
             for slot in slots:
                 watched.release(slot)
+        free_lanes.put(lane)
 
     started_s = time.perf_counter()
     with ThreadPoolExecutor(watched.lanes) as lanes:

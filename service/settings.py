@@ -37,9 +37,9 @@ class Settings(BaseModel):
     host: Annotated[str, Field(description="Address to listen on; 0.0.0.0 for every interface.")] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535, description="Port to listen on; 0 takes a free one.")] = 8000
     backend: Annotated[
-        Literal["auto", "onnx", "eager", "compiled", "cudagraph"],
+        Literal["auto", "onnx", "eager", "compiled", "cudagraph", "compiled-cudagraph"],
         Field(
-            description="What computes the stages: ONNX Runtime, or PyTorch in one of three ways. `auto`: ONNX on a "
+            description="What computes the stages: ONNX Runtime, or PyTorch in one of four ways. `auto`: ONNX on a "
             "CPU, on a GPU what a short measurement finds quickest (docs/backends.md)."
         ),
     ] = "auto"
@@ -56,7 +56,8 @@ class Settings(BaseModel):
         Field(
             ge=0,
             le=1024,
-            description="Batches computed at once; 0: for ONNX on a CPU as many as fit the cgroup's CPUs, else 1.",
+            description="Batches computed at once; 0: for ONNX on a CPU as many as fit the cgroup's CPUs, for PyTorch "
+            "on a GPU 2, each in a stream of its own, else 1.",
         ),
     ] = 0
     threads: Annotated[

@@ -3,12 +3,8 @@
 import os
 
 import torch
-import torch._dynamo
 
 from models.dvt import DVT
-from models.layers import Block
-from models.reuse import RelationReuse
-from models.tokens_to_token import TokensToToken
 from training.memory import keep_freed_memory
 
 
@@ -37,18 +33,6 @@ def gains_by_bf16(device: torch.device) -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     able = torch.cpu.get_capabilities()
     return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
-
-
-def compile_parts(model: DVT, backend: str = "inductor") -> None:
-    """Have layers and tokenisers compiled when they are first used.
-
-    Layers of one shape share what is made of them, which takes seconds; the whole network as one takes minutes.
-    """
-    # All modules share one cache of compiled code: an entry for each kind and shape, not the eight of one function.
-    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
-    for module in model.modules():
-        if isinstance(module, (Block, RelationReuse, TokensToToken)):
-            module.compile(backend=backend, dynamic=False)
 
 
 def spare_bytes(device: torch.device) -> int:

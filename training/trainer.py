@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
+from models.compiling import compile_parts
 from models.dvt import DVT
 from models.progress import Progress
 from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from training.data import prepared
-from training.devices import compile_parts, gains_by_bf16
+from training.devices import gains_by_bf16
 from training.distributed import World
 from training.gradients import Gradients, GraphedGradients
 from training.inputs import TrainingBatch, TrainingInputs
@@ -199,9 +200,9 @@ class Trainer:
         if self._world.size > 1:
             cascade = DistributedDataParallel(cascade)
         if self._device.type == "cuda":
-            compile_parts(self._model)
+            compile_parts(self._model, "inductor", any_batch=False)
             if self._teacher is not None:
-                compile_parts(self._teacher)
+                compile_parts(self._teacher, "inductor", any_batch=False)
         return cascade
 
     def _save(self) -> None:

@@ -120,7 +120,7 @@ class RemoteStages:
             self._held[slot] = ImageRefs(self._cluster.put(pixels))
         return slot
 
-    def run(self, stage: int, slots: Sequence[Slot]) -> RemoteOutput:
+    def run(self, stage: int, slots: Sequence[Slot], lane: int = 0) -> RemoteOutput:
         """Raises `ReplicaLostError` or `StateLostError` where each try ends so, and whatever the stage raised."""
         answered = self._until_done(stage, slots, lambda answered: answered)
         return RemoteOutput(self, stage, tuple(slots), answered)

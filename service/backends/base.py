@@ -29,7 +29,7 @@ class BackendError(ValueError):
 
 
 class StageOutput(Protocol):
-    """One computed batch; valid until the same thread's next `run`, whose buffers may be the same."""
+    """One computed batch; valid until the next `run` of the same lane, whose buffers may be the same."""
 
     @property
     def logits(self) -> NDArray[np.float32]:
@@ -46,7 +46,7 @@ class StageOutput(Protocol):
 
 class StageBackend(Protocol):
     """`begin` and `release` are called by one thread at a time, `run` and its output's `keep` by up to `lanes` at once,
-    each with slots of its own."""
+    each with slots and a lane of its own."""
 
     @property
     def name(self) -> str:
@@ -88,9 +88,10 @@ class StageBackend(Protocol):
         """A slot with an image (3, S, S) in it, before stage 1. There are as many as `slots`, never more."""
         ...
 
-    def run(self, stage: int, slots: Sequence[Slot]) -> StageOutput:
+    def run(self, stage: int, slots: Sequence[Slot], lane: int = 0) -> StageOutput:
         """Compute one stage for a batch of distinct slots. Changes nothing in them, also when it raises.
 
+        `lane`: whose batch it is, below `lanes`; a lane computes one at a time.
         Raises whatever the runtime raises; the batch can then be run again in parts.
         """
         ...

@@ -15,12 +15,14 @@ from models.bundle import Bundle
 from service.backends.base import BackendError, Capacity, Precision, StageBackend
 from service.backends.cuda import cuda_devices
 
-Named = Literal["onnx", "eager", "compiled", "cudagraph"]
+Named = Literal["onnx", "eager", "compiled", "cudagraph", "compiled-cudagraph"]
 Device = Literal["cpu", "cuda", "tensorrt"]
 
 Open = Callable[[], StageBackend]
 
 _TIMED_RUNS = 3
+# While one batch is computed the next is gathered and launched. Two keep a device busy.
+_CUDA_LANES = 2
 
 
 @dataclass(frozen=True)
@@ -143,21 +145,24 @@ def _open(name: Named, device: Device, bundle: Bundle, wanted: Wanted) -> StageB
         raise BackendError(f"TensorRT computes ONNX graphs, the {name} backend has none; use --backend onnx")
     if device == "cuda" and not torch.cuda.is_available():
         raise BackendError("PyTorch has no CUDA device here (torch.cuda.is_available() is false); use --device cpu")
-    _one_lane(name, wanted)
-    arguments = (bundle, device, wanted.threads or wanted.cpus, wanted.capacity, wanted.precision)
+    if device == "cpu":
+        _one_lane(name, wanted)
+    threads, lanes = wanted.threads or wanted.cpus, wanted.lanes or (_CUDA_LANES if device == "cuda" else 1)
+    arguments = (bundle, device, threads, wanted.capacity, wanted.precision)
     if name == "eager":
         from service.backends.eager import EagerBackend
 
-        return EagerBackend(*arguments)
+        return EagerBackend(*arguments, lanes=lanes)
     if name == "compiled":
         from service.backends.compiled import CompiledBackend
 
-        return CompiledBackend(*arguments)
+        return CompiledBackend(*arguments, lanes=lanes)
     if device == "cpu":
-        raise BackendError("the cudagraph backend needs a CUDA device; use --backend onnx, eager or compiled")
-    from service.backends.cudagraph import CudaGraphBackend
+        raise BackendError(f"the {name} backend needs a CUDA device; use --backend onnx, eager or compiled")
+    from service.backends.cudagraph import CompiledCudaGraphBackend, CudaGraphBackend
 
-    return CudaGraphBackend(*arguments)
+    kind = CudaGraphBackend if name == "cudagraph" else CompiledCudaGraphBackend
+    return kind(*arguments, lanes=lanes)
 
 
 def _open_onnx(device: Device, bundle: Bundle, wanted: Wanted) -> StageBackend:
@@ -190,7 +195,7 @@ def _one_lane(name: str, wanted: Wanted) -> None:
     if wanted.lanes > 1:
         raise BackendError(
             f"{name} computes one batch at a time, {wanted.lanes} lanes were asked for (DVT_LANES); "
-            "several are for the onnx backend on a CPU"
+            "several are for the onnx backend on a CPU, and for PyTorch on a GPU"
         )
 
 

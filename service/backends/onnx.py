@@ -63,7 +63,7 @@ class OnnxBackend:
     def begin(self, pixels: Pixels) -> Slot:
         return self._arena.put(pixels)
 
-    def run(self, stage: int, slots: Sequence[Slot]) -> OnnxOutput:
+    def run(self, stage: int, slots: Sequence[Slot], lane: int = 0) -> OnnxOutput:
         feeds: dict[str, NDArray[Any]] = {IMAGE: self._arena.images(slots)}
         feeds |= self._arena.gather(slots, self._layout.taken[stage - 1])
         names = self._outputs[stage - 1]

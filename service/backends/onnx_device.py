@@ -102,7 +102,7 @@ class OnnxDeviceBackend:
     def begin(self, pixels: Pixels) -> Slot:
         return self._tables.put(pixels)
 
-    def run(self, stage: int, slots: Sequence[Slot]) -> DeviceOutput:
+    def run(self, stage: int, slots: Sequence[Slot], lane: int = 0) -> DeviceOutput:
         session = self._sessions.of_stage[stage - 1]
         binding = session.io_binding()
         for name, value in self._tables.gather(stage, slots).items():

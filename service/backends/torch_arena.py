@@ -11,20 +11,24 @@ from torch import Tensor
 from models.preprocess import Pixels
 from service.backends.base import Slot, SlotPool
 from service.backends.layout import Part, StateLayout
+from service.backends.torch_lanes import open_lane, pinned
 
 
 class TorchArena:
-    """Images (slots, 3, S, S) and what stages hand on (slots, W), allocated once; copies by index on the device."""
+    """Images (slots, 3, S, S) and what stages hand on (slots, W), allocated once; copies by index on the device.
+
+    `arrivals`: the lane by which images come to the device.
+    """
 
     def __init__(self, layout: StateLayout, slots: int, device: torch.device, dtype: torch.dtype) -> None:
         self._pool = SlotPool(slots)
-        self._device = device
+        self.arrivals = open_lane(device, 1)
         shape = (slots, *layout.image)
         self._images = torch.empty(shape, dtype=torch.uint8, device=device)
         self._handed_on = torch.empty((slots, layout.width), dtype=dtype, device=device)
         # To a CUDA device images go through pinned memory, a place of its own for each slot, so nothing waits for it.
         self._is_copied = device.type == "cuda"
-        self._pinned = torch.empty(shape, dtype=torch.uint8, pin_memory=True) if self._is_copied else self._images
+        self._pinned = pinned(shape, torch.uint8) if self._is_copied else self._images
         self._host = self._pinned.numpy()
 
     @property
@@ -35,15 +39,13 @@ class TorchArena:
         with self._pool.taking() as slot:
             self._host[slot] = pixels
             if self._is_copied:
-                self._images[slot].copy_(self._pinned[slot], non_blocking=True)
+                with self.arrivals.working():
+                    self._images[slot].copy_(self._pinned[slot], non_blocking=True)
+                    self.arrivals.mark()
         return slot
 
     def release(self, slot: Slot) -> None:
         self._pool.give_back(slot)
-
-    def index(self, numbers: Sequence[int]) -> Tensor:
-        """Slots, or rows of a batch, (B,) on the device."""
-        return torch.tensor(numbers, dtype=torch.int64, device=self._device)
 
     def images(self, index: Tensor) -> Tensor:
         """(B, 3, S, S)."""

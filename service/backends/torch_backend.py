@@ -17,6 +17,7 @@ from models.preprocess import Pixels
 from service.backends.base import Capacity, Precision, Slot
 from service.backends.layout import Part
 from service.backends.torch_arena import TorchArena
+from service.backends.torch_lanes import Lane, Numbers, open_lane
 from service.backends.torch_stages import Computed, TorchStages
 
 
@@ -26,39 +27,57 @@ class TorchOutput:
 
     logits: NDArray[np.float32]
     arena: TorchArena
+    lane: Lane
     slots: Sequence[Slot]
     parts: tuple[Part, ...]
     handed_on: Mapping[str, Tensor]
 
-    @torch.inference_mode()
     def keep(self, rows: Sequence[int]) -> None:
-        chosen = self.arena.index(rows)
-        values = {name: tensor.index_select(0, chosen) for name, tensor in self.handed_on.items()}
-        self.arena.scatter(self.arena.index([self.slots[row] for row in rows]), self.parts, values)
+        if not self.parts:
+            return
+        with self.lane.working():
+            chosen = self.lane.numbers(Numbers.ROWS, rows)
+            stayers = self.lane.numbers(Numbers.STAYERS, [self.slots[row] for row in rows])
+            values = {name: tensor.index_select(0, chosen) for name, tensor in self.handed_on.items()}
+            self.arena.scatter(stayers, self.parts, values)
+            self.lane.mark()
 
 
 class TorchBackend(ABC):
     """`device` is a torch device's name. On the CPU `threads` sets torch's thread count, on a GPU float32 sets
-    how convolutions are computed: both are the process's own."""
+    how convolutions are computed: both are the process's own. `compiler`: a backend of `torch.compile` that the
+    network's parts go through; None computes them as they are written."""
 
     name: str
 
     def __init__(
-        self, bundle: Bundle, device: str, threads: int, capacity: Capacity, precision: Precision = "float32"
+        self,
+        bundle: Bundle,
+        device: str,
+        threads: int,
+        capacity: Capacity,
+        precision: Precision = "float32",
+        *,
+        lanes: int = 1,
+        compiler: str | None = None,
     ) -> None:
         if device == "cpu":
             torch.set_num_threads(threads)
         elif precision == "float32":
             # Convolutions take the tensor cores' shortened float32 otherwise, and thresholds were measured without.
             torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]  # its stub lags behind
-        self._network = TorchStages(bundle, torch.device(device), precision)
+        self._network = TorchStages(bundle, torch.device(device), precision, compiler)
         self._layout = self._network.layout
         self.stages = self._layout.stages
-        self.lanes = 1
+        self.lanes = lanes
         self.slot_bytes = self._layout.slot_bytes(self._network.dtype.itemsize)
         self.slots = capacity.slots(self.slot_bytes)
         self.buckets = capacity.buckets
         self._arena = TorchArena(self._layout, self.slots, self._network.device, self._network.dtype)
+        self._lanes = tuple(open_lane(self._network.device, self.buckets[-1]) for _ in range(lanes))
+        if self._network.device.type == "cuda":
+            # Weights were brought there and converted in another stream than those of the lanes.
+            torch.cuda.synchronize(self._network.device)
 
     @property
     def slots_in_use(self) -> int:
@@ -67,19 +86,19 @@ class TorchBackend(ABC):
     def begin(self, pixels: Pixels) -> Slot:
         return self._arena.put(pixels)
 
-    @torch.inference_mode()
-    def run(self, stage: int, slots: Sequence[Slot]) -> TorchOutput:
-        computed = self._compute(stage, slots)
-        # A copy, since what was computed may lie in a buffer that the next batch is computed into.
-        logits = computed.logits[: len(slots)].cpu().numpy().copy()
-        return TorchOutput(logits, self._arena, slots, self._layout.handed_on(stage), computed.handed_on)
+    def run(self, stage: int, slots: Sequence[Slot], lane: int = 0) -> TorchOutput:
+        mine = self._lanes[lane]
+        with mine.working(after=(self._arena.arrivals, *self._lanes)):
+            computed = self._compute(stage, slots, mine)
+            logits = mine.fetch(computed.logits[: len(slots)])
+        return TorchOutput(logits, self._arena, mine, slots, self._layout.handed_on(stage), computed.handed_on)
 
     def release(self, slot: Slot) -> None:
         self._arena.release(slot)
 
     @abstractmethod
-    def _compute(self, stage: int, slots: Sequence[Slot]) -> Computed:
-        """The stage for these slots, in their order; rows beyond them are padding."""
+    def _compute(self, stage: int, slots: Sequence[Slot], lane: Lane) -> Computed:
+        """The stage for these slots, in their order; rows beyond them are padding. Called within the lane's work."""
 
 
 def padded(slots: Sequence[Slot], buckets: Sequence[int]) -> list[Slot]:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from models.bundle import Bundle
+from models.compiling import compile_parts
 from models.dvt import State, load_bundle
 from service.backends.base import Precision
 from service.backends.layout import state_layout
@@ -28,9 +29,10 @@ class Computed:
 
 
 class TorchStages:
-    """`compute` runs under `torch.inference_mode`, which the caller enters."""
+    """`compute` runs under `torch.inference_mode`, which the caller enters. `compiler`: a backend of `torch.compile`
+    that parts of the network go through; None computes them as they are written."""
 
-    def __init__(self, bundle: Bundle, device: torch.device, precision: Precision) -> None:
+    def __init__(self, bundle: Bundle, device: torch.device, precision: Precision, compiler: str | None = None) -> None:
         self.layout = state_layout(bundle.config)
         self.device = device
         self.dtype: torch.dtype = getattr(torch, precision)
@@ -40,6 +42,8 @@ class TorchStages:
             for module in self._model.modules():
                 if isinstance(module, (nn.Linear, nn.Conv2d)):
                     module.to(self.dtype)
+        if compiler is not None:
+            compile_parts(self._model, compiler, any_batch=True)
 
     def compute(self, stage: int, images: Tensor, taken: Mapping[str, Tensor]) -> Computed:
         """Stage `stage` (from 1) of uint8 images (B, 3, S, S) with what the stage before handed on."""

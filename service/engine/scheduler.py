@@ -73,7 +73,7 @@ class Scheduler:
         self._wake = threading.Condition()
         self._stopping = False
         self._given_up = False
-        self._lanes = tuple(_Lane() for _ in range(backend.lanes))
+        self._lanes = tuple(_Lane(number) for number in range(backend.lanes))
         self._threads: list[threading.Thread] = []
         self.failure: str | None = None
         self.warming: WarmUpStep | None = None if warm_px is None else WarmUpStep(1, 1, 0, 0)
@@ -266,7 +266,7 @@ class Scheduler:
         slots = [_slot(job) for job in jobs]
         started_s = self._clock()
         try:
-            output = self._backend.run(stage, slots)
+            output = self._backend.run(stage, slots, lane.number)
             words = judge(self._measure, stage, output.logits, [job.rule for job in jobs])
         except Exception as error:  # Whatever a runtime raises: the others of the batch must be answered.
             self._failed(lane, stage, jobs, error)
@@ -353,8 +353,9 @@ class Scheduler:
 
 @dataclass(eq=False)
 class _Lane:
-    """A batch's jobs from when they leave their queue until they are answered or in the next one."""
+    """A batch's jobs from when they leave their queue until they are answered or in the next one. `number` from 0."""
 
+    number: int
     jobs: Sequence[Job] = ()
     running: Running | None = None
 

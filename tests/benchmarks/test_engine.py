@@ -75,10 +75,10 @@ def test_the_engine_computes_only_who_stays_in_fuller_batches(
 ) -> None:
     now_s, inner = 0.0, backend.run
 
-    def run(stage: int, slots: Sequence[Slot]) -> StageOutput:
+    def run(stage: int, slots: Sequence[Slot], lane: int = 0) -> StageOutput:
         nonlocal now_s
         now_s += 0.001
-        return inner(stage, slots)
+        return inner(stage, slots, lane)
 
     # By the real clock these tiny stages take no longer than a hiccup, which would make small batches right.
     monkeypatch.setattr(backend, "run", run)

@@ -27,14 +27,14 @@ class ScriptedBackend(FakeBackend):
         super().__init__(sure_at({HELD: 3, DEEP: 3}), buckets=(1, 4))
         self._hold = hold
 
-    def run(self, stage: int, slots: Sequence[Slot]) -> FakeOutput:
+    def run(self, stage: int, slots: Sequence[Slot], lane: int = 0) -> FakeOutput:
         kinds = {self.held[slot].kind for slot in slots}
         is_held = HELD in kinds or (kinds == {BLACK} and stage == 2)
         while is_held and self._hold.exists():
             time.sleep(0.01)
         if STUCK in kinds:
             threading.Event().wait()
-        return super().run(stage, slots)
+        return super().run(stage, slots, lane)
 
     def release(self, slot: Slot) -> None:
         if self.held[slot].kind == BUG:

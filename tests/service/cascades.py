@@ -158,7 +158,7 @@ class FakeBackend:
         self.held[slot] = FakeState(int(pixels[0, SIZE_PX // 2, SIZE_PX // 2]), 1)
         return slot
 
-    def run(self, stage: int, slots: Sequence[Slot]) -> FakeOutput:
+    def run(self, stage: int, slots: Sequence[Slot], lane: int = 0) -> FakeOutput:
         batch = tuple(self.held[slot] for slot in slots)
         assert all(state.stage == stage for state in batch), "an image came to the wrong stage"
         assert 0 < len(set(slots)) == len(slots) <= self.buckets[-1], "no batch, or a slot twice in it"

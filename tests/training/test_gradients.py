@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from training.devices import compile_parts
 from training.gradients import Gradients, GraphedGradients
 from training.losses import CascadeLoss, LossConfig, cascade_loss
 
@@ -63,18 +62,3 @@ def test_gradients_are_of_the_last_batch_alone_also_when_weights_moved_and_its_s
         with torch.no_grad():
             for parameter, grad in zip(problem.parameters, problem.found(), strict=True):
                 parameter.sub_(0.1 * grad)
-
-
-# Dynamo looks at it by itself.
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
-def test_parts_compiled_one_by_one_compute_what_the_network_does() -> None:
-    from models.dvt import DVT
-    from tests.service.tiny_bundles import tiny_config
-
-    torch.manual_seed(0)
-    model = DVT(tiny_config())
-    images = torch.randn(2, 3, 16, 16)
-    expected = [logits.detach() for logits in model(images)]
-    compile_parts(model, backend="aot_eager")
-    for ours, theirs in zip(model(images), expected, strict=True):
-        torch.testing.assert_close(ours, theirs)

@@ -20,7 +20,7 @@ from deploy.ray_serve.remote_stages import RemoteStages
 from models.bundle import Bundle
 from service.backends.base import Capacity, Precision, StageBackend
 from service.backends.compiled import CompiledBackend
-from service.backends.cudagraph import CudaGraphBackend
+from service.backends.cudagraph import CompiledCudaGraphBackend, CudaGraphBackend
 from service.backends.eager import EagerBackend
 from service.backends.layout import state_layout
 from service.backends.onnx import OnnxBackend
@@ -43,7 +43,7 @@ class Kind:
     precision: Precision = "float32"
 
 
-def _torch(kind: Callable[..., StageBackend], device: str, precision: Precision = "float32", **options: str) -> Kind:
+def _torch(kind: Callable[..., StageBackend], device: str, precision: Precision = "float32", **options: Any) -> Kind:
     return Kind(lambda bundle, capacity: kind(bundle, device, 1, capacity, precision, **options), precision)
 
 
@@ -59,15 +59,16 @@ _onnx_gpu = pytest.mark.skipif(
 
 FLOAT32 = [
     pytest.param(_torch(EagerBackend, "cpu"), id="eager"),
-    pytest.param(Kind(lambda bundle, capacity: OnnxBackend(bundle, 1, capacity)), id="onnx"),
+    pytest.param(Kind(lambda bundle, capacity: OnnxBackend(bundle, 1, capacity, lanes=2)), id="onnx"),
     pytest.param(Kind(lambda bundle, capacity: OnnxDeviceBackend(bundle, HERE, 1, capacity)), id="onnx-binding"),
     pytest.param(Kind(_remote), id="remote-stages"),
     pytest.param(_torch(CompiledBackend, "cpu", compiler="aot_eager"), id="compiled-graph"),
-    pytest.param(_torch(CudaGraphBackend, "cpu"), id="cudagraph-buffers"),
+    pytest.param(_torch(CudaGraphBackend, "cpu", lanes=2), id="cudagraph-buffers"),
     pytest.param(_torch(CompiledBackend, "cpu"), id="compiled", marks=_slow),
-    pytest.param(_torch(EagerBackend, "cuda"), id="eager-cuda", marks=_gpu),
-    pytest.param(_torch(CompiledBackend, "cuda"), id="compiled-cuda", marks=_gpu),
-    pytest.param(_torch(CudaGraphBackend, "cuda"), id="cudagraph-cuda", marks=_gpu),
+    pytest.param(_torch(EagerBackend, "cuda", lanes=2), id="eager-cuda", marks=_gpu),
+    pytest.param(_torch(CompiledBackend, "cuda", lanes=2), id="compiled-cuda", marks=_gpu),
+    pytest.param(_torch(CudaGraphBackend, "cuda", lanes=2), id="cudagraph-cuda", marks=_gpu),
+    pytest.param(_torch(CompiledCudaGraphBackend, "cuda", lanes=2), id="compiled-cudagraph-cuda", marks=_gpu),
     pytest.param(
         Kind(lambda bundle, capacity: OnnxDeviceBackend(bundle, CUDA, 1, capacity)),
         id="onnx-cuda",
@@ -76,10 +77,19 @@ FLOAT32 = [
 ]
 
 HALF = [
-    pytest.param(_torch(CudaGraphBackend, "cpu", "bfloat16"), id="cudagraph-buffers-bfloat16"),
-    pytest.param(_torch(CudaGraphBackend, "cpu", "float16"), id="cudagraph-buffers-float16"),
-    pytest.param(_torch(CudaGraphBackend, "cuda", "bfloat16"), id="cudagraph-cuda-bfloat16", marks=_gpu),
-    pytest.param(_torch(CudaGraphBackend, "cuda", "float16"), id="cudagraph-cuda-float16", marks=_gpu),
+    pytest.param(_torch(CudaGraphBackend, "cpu", "bfloat16", lanes=2), id="cudagraph-buffers-bfloat16"),
+    pytest.param(_torch(CudaGraphBackend, "cpu", "float16", lanes=2), id="cudagraph-buffers-float16"),
+    pytest.param(
+        _torch(CompiledCudaGraphBackend, "cpu", "bfloat16", lanes=2, compiler="aot_eager"),
+        id="compiled-cudagraph-buffers-bfloat16",
+    ),
+    pytest.param(_torch(CudaGraphBackend, "cuda", "bfloat16", lanes=2), id="cudagraph-cuda-bfloat16", marks=_gpu),
+    pytest.param(_torch(CudaGraphBackend, "cuda", "float16", lanes=2), id="cudagraph-cuda-float16", marks=_gpu),
+    pytest.param(
+        _torch(CompiledCudaGraphBackend, "cuda", "bfloat16", lanes=2),
+        id="compiled-cudagraph-cuda-bfloat16",
+        marks=_gpu,
+    ),
 ]
 
 

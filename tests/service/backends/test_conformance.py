@@ -1,6 +1,8 @@
 """What every backend does alike, measured against the model itself in float32."""
 
+import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -189,3 +191,33 @@ def test_it_tells_its_stages_and_the_batches_that_it_computes(kind: Kind, bundle
     image, width, maps = 3 * 16 * 16, 16, 4
     handed_on = [(n + 1) * width + maps * (n + 1) ** 2 for n in (4, 9)]
     assert backend.slot_bytes == image + element_bytes * sum(handed_on)
+
+
+@every_backend
+def test_what_one_lane_hands_on_another_goes_on_with_while_all_compute_at_once(kind: Kind, bundle: Bundle) -> None:
+    backend, in_turn = kind.open(bundle, CAPACITY), kind.open(bundle, CAPACITY)
+    turn, together = threading.Lock(), threading.Barrier(backend.lanes, timeout=60)
+    rounds = [[images(3, seed=7 * number + lane) for lane in range(backend.lanes)] for number in range(6)]
+    references = [[alone(in_turn, pixels) for pixels in each] for each in rounds]
+    slots: dict[int, list[Slot]] = {}
+
+    def work(lane: int) -> None:
+        for pixels, reference in zip(rounds, references, strict=True):
+            with turn:
+                slots[lane] = [backend.begin(image) for image in pixels[lane]]
+            for stage in range(1, backend.stages + 1):
+                together.wait()  # Each stage of a batch by the next lane.
+                batch = (lane + stage) % backend.lanes
+                output = backend.run(stage, slots[batch], lane)
+                difference = np.abs(output.logits - reference[batch][stage - 1]).max()
+                assert difference <= 1e-4 * np.abs(reference[batch][stage - 1]).max()
+                together.wait()  # What all have computed is there until each is kept.
+                output.keep(range(len(slots[batch])))
+            together.wait()
+            with turn:  # Others come and go meanwhile.
+                for slot in slots[lane]:
+                    backend.release(slot)
+
+    with ThreadPoolExecutor(backend.lanes) as threads:
+        for done in [threads.submit(work, lane) for lane in range(backend.lanes)]:
+            done.result()

@@ -101,10 +101,10 @@ class TorchStore:
 
     def write(self, slots: Sequence[Slot], stage: int, values: dict[str, NDArray[np.float32]]) -> None:
         tensors = {name: torch.from_numpy(array) for name, array in values.items()}
-        self._arena.scatter(self._arena.index(slots), LAYOUT.handed_on(stage), tensors)
+        self._arena.scatter(torch.tensor(slots), LAYOUT.handed_on(stage), tensors)
 
     def read(self, slots: Sequence[Slot], stage: int) -> dict[str, NDArray[np.float32]]:
-        gathered = self._arena.gather(self._arena.index(slots), LAYOUT.taken[stage])
+        gathered = self._arena.gather(torch.tensor(slots), LAYOUT.taken[stage])
         return {name: tensor.numpy() for name, tensor in gathered.items()}
 
 

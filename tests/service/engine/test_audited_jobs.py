@@ -93,7 +93,7 @@ def test_who_is_answered_while_the_last_exit_is_computed_is_left_out_too() -> No
     job = made.submit(0, 3, draw=draw)
     run = made.backend.run
 
-    def leaving(stage: int, slots: Sequence[Slot]) -> FakeOutput:
+    def leaving(stage: int, slots: Sequence[Slot], lane: int = 0) -> FakeOutput:
         if stage == 3:
             job.abandon()
         return run(stage, slots)
@@ -136,7 +136,7 @@ def test_an_audit_that_fails_is_left_out_and_leaves_nothing(stage: int) -> None:
     made = bench(sure_at({}), start=False)
     run = made.backend.run
 
-    def failing(now: int, slots: Sequence[Slot]) -> FakeOutput:
+    def failing(now: int, slots: Sequence[Slot], lane: int = 0) -> FakeOutput:
         if now == stage:
             raise RuntimeError("broken")
         return run(now, slots)

@@ -201,7 +201,7 @@ class Scripted(FakeBackend):
         self.course = course
         self.largest = 0
 
-    def run(self, stage: int, slots: Sequence[Slot]) -> FakeOutput:
+    def run(self, stage: int, slots: Sequence[Slot], lane: int = 0) -> FakeOutput:
         wanted = {job.slot for job in self.course.jobs if not job.done}
         audits = sum(draw.has_left and not draw.has_ended for draw in self.course.draws.values())
         assert len(set(slots) - wanted) <= audits, "a job ran after it was answered"
@@ -212,7 +212,7 @@ class Scripted(FakeBackend):
         happenings, self.course.during_next = self.course.during_next, []
         for happen in happenings:
             happen()
-        return super().run(stage, slots)
+        return super().run(stage, slots, lane)
 
 
 thresholds: st.SearchStrategy[Thresholds] = st.tuples(*[st.none() | st.sampled_from((0.0, 0.5, 0.9))] * (EXITS - 1))

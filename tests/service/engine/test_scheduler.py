@@ -68,7 +68,7 @@ def test_who_was_answered_while_its_batch_failed_is_not_computed_again() -> None
     jobs = [made.submit(number, kind) for number, kind in enumerate((1, 2, 66, 3))]
     run = made.backend.run
 
-    def leaving(stage: int, slots: Sequence[Slot]) -> FakeOutput:
+    def leaving(stage: int, slots: Sequence[Slot], lane: int = 0) -> FakeOutput:
         jobs[3].abandon()
         return run(stage, slots)
 
@@ -89,7 +89,7 @@ def test_nothing_is_handed_on_for_who_was_answered_within_the_batch() -> None:
             kept.append(tuple(rows))
             super().keep(rows)
 
-    def leaving(stage: int, slots: Sequence[Slot]) -> FakeOutput:
+    def leaving(stage: int, slots: Sequence[Slot], lane: int = 0) -> FakeOutput:
         jobs[0].abandon()
         output = run(stage, slots)
         return Noting(output.logits, output.slots, output.held)
@@ -110,7 +110,7 @@ def test_whose_state_cannot_be_kept_fails_alone() -> None:
         def keep(self, rows: Sequence[int]) -> None:
             raise MemoryError("no room")
 
-    def fill(stage: int, slots: Sequence[Slot]) -> FakeOutput:
+    def fill(stage: int, slots: Sequence[Slot], lane: int = 0) -> FakeOutput:
         output = run(stage, slots)
         return Full(output.logits, output.slots, output.held)
 

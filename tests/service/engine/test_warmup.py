@@ -19,10 +19,10 @@ class Timed(FakeBackend):
 
     now_s = 0.0
 
-    def run(self, stage: int, slots: Sequence[Slot]) -> FakeOutput:
+    def run(self, stage: int, slots: Sequence[Slot], lane: int = 0) -> FakeOutput:
         is_first = (stage, len(slots)) not in self.warmed
         self.now_s += stage * (1 + len(slots)) * (100 if is_first else 1)
-        return super().run(stage, slots)
+        return super().run(stage, slots, lane)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_an_engine_is_alive_but_not_ready_until_everything_is_warm() -> None:
 
 def test_a_device_that_cannot_compute_a_stage_is_found_before_the_first_job() -> None:
     class Broken(FakeBackend):
-        def run(self, stage: int, slots: Sequence[Slot]) -> FakeOutput:
+        def run(self, stage: int, slots: Sequence[Slot], lane: int = 0) -> FakeOutput:
             raise MemoryError("no room for batch 8")
 
     backend = Broken(sure_at({}))

@@ -105,10 +105,10 @@ def test_the_limit_follows_the_measured_cost() -> None:
     limits: list[float] = []
 
     class Telling(FakeBackend):
-        def run(self, stage: int, slots: Sequence[Slot]) -> FakeOutput:
+        def run(self, stage: int, slots: Sequence[Slot], lane: int = 0) -> FakeOutput:
             (running,) = made.scheduler.running
             limits.append(running.limit_s)
-            return super().run(stage, slots)
+            return super().run(stage, slots, lane)
 
     made = Bench(Telling(sure_at({})), stall_s=1.0)
     made.scheduler.costs.seed(1, {1: 0.5, 8: 4.0})

@@ -1,0 +1,22 @@
+"""The network's parts through `torch.compile`."""
+
+import torch._dynamo
+
+from models.dvt import DVT
+from models.layers import Block
+from models.reuse import RelationReuse
+from models.tokens_to_token import TokensToToken
+
+# All modules share one cache of compiled code: an entry for each kind and shape, not the eight of one function.
+_RECOMPILE_LIMIT = 64
+
+
+def compile_parts(model: DVT, backend: str, *, any_batch: bool) -> None:
+    """Have layers and tokenisers compiled when they are first used: once a shape, or once for any batch.
+
+    Layers of one shape share what is made of them, which takes seconds; the whole network as one takes minutes.
+    """
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _RECOMPILE_LIMIT)
+    for module in model.modules():
+        if isinstance(module, (Block, RelationReuse, TokensToToken)):
+            module.compile(backend=backend, dynamic=any_batch)
