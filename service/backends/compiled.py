@@ -1,6 +1,6 @@
 """Stages through `torch.compile`, part by part: layers and tokenisers, whatever the batch.
 
-The first batches wait for compilation, a minute or more in all on a small CPU: warm-up takes it.
+The first batches wait for compilation, minutes in all on a small CPU: warm-up takes it.
 """
 
 from models.bundle import Bundle
