@@ -7,16 +7,19 @@ from models.layers import Block
 from models.reuse import RelationReuse
 from models.tokens_to_token import TokensToToken
 
+COMPILER = "inductor"
+
 # All modules share one cache of compiled code: an entry for each kind and shape, not the eight of one function.
 _RECOMPILE_LIMIT = 64
 
 
-def compile_parts(model: DVT, backend: str, *, any_batch: bool) -> None:
-    """Have layers and tokenisers compiled when they are first used: once a shape, or once for any batch.
+def compile_parts(model: DVT, compiler: str = COMPILER, *, any_batch: bool) -> None:
+    """Have layers and tokenisers compiled when they are first used: once a shape, or once for any batch. `compiler` is a
+    backend of `torch.compile`.
 
     Layers of one shape share what is made of them, which takes seconds; the whole network as one takes minutes.
     """
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _RECOMPILE_LIMIT)
     for module in model.modules():
         if isinstance(module, (Block, RelationReuse, TokensToToken)):
-            module.compile(backend=backend, dynamic=any_batch)
+            module.compile(backend=compiler, dynamic=any_batch)

@@ -200,9 +200,9 @@ class Trainer:
         if self._world.size > 1:
             cascade = DistributedDataParallel(cascade)
         if self._device.type == "cuda":
-            compile_parts(self._model, "inductor", any_batch=False)
+            compile_parts(self._model, any_batch=False)
             if self._teacher is not None:
-                compile_parts(self._teacher, "inductor", any_batch=False)
+                compile_parts(self._teacher, any_batch=False)
         return cascade
 
     def _save(self) -> None:

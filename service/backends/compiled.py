@@ -4,10 +4,9 @@ The first batches wait for compilation, minutes in all on a small CPU: warm-up t
 """
 
 from models.bundle import Bundle
+from models.compiling import COMPILER
 from service.backends.base import Capacity, Precision
 from service.backends.eager import EagerBackend
-
-COMPILER = "inductor"
 
 
 class CompiledBackend(EagerBackend):

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from models.bundle import Bundle
+from models.compiling import COMPILER
 from service.backends.base import Capacity, Precision, Slot
-from service.backends.compiled import COMPILER
 from service.backends.torch_backend import TorchBackend, TorchOutput, padded
 from service.backends.torch_lanes import Lane, Numbers, StreamLane
 from service.backends.torch_stages import Computed
