@@ -14,10 +14,10 @@ _RECOMPILE_LIMIT = 64
 
 
 def compile_parts(model: DVT, compiler: str = COMPILER, *, any_batch: bool) -> None:
-    """Have layers and tokenisers compiled when they are first used: once a shape, or once for any batch. `compiler` is a
-    backend of `torch.compile`.
+    """Have layers and tokenisers compiled when they are first used: once a shape, or once for any batch.
 
-    Layers of one shape share what is made of them, which takes seconds; the whole network as one takes minutes.
+    `compiler` is a backend of `torch.compile`. Layers of one shape share what is made of them, which takes seconds;
+    the whole network as one takes minutes.
     """
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _RECOMPILE_LIMIT)
     for module in model.modules():
