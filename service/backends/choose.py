@@ -75,20 +75,19 @@ def open_backend(bundle: Bundle, wanted: Wanted) -> Chosen:
 
 def _open_anywhere(bundle: Bundle, wanted: Wanted, there: int) -> Chosen:
     """On all CUDA devices that can be used, with none on the CPU."""
-    if there == 0:
-        return _open_on(Device("cpu"), bundle, wanted)
-    try:
-        chosen = _open_on(Device("cuda"), bundle, wanted)
-    except BackendError as error:
-        on_cpu = _open_on(Device("cpu"), bundle, wanted)
-        return replace(on_cpu, why=f"{on_cpu.why}; there is a CUDA device, but {error}")
-    for number in range(1, there):
-        device = Device("cuda", number)
+    chosen: Chosen | None = None
+    unfit: dict[Device, Exception] = {}
+    for device in (Device("cuda", number) for number in range(there)):
         try:
-            chosen = _beside(chosen, device, bundle, wanted)
-        except Exception as error:  # As above; nobody has asked for just this device.
-            chosen = replace(chosen, why=f"{chosen.why}; {device} is left out ({error})")
-    return chosen
+            chosen = _open_on(device, bundle, wanted) if chosen is None else _beside(chosen, device, bundle, wanted)
+        except Exception as error:  # As above; and nobody has asked for just this device.
+            unfit[device] = error
+    if chosen is not None:
+        told = [f"{device} is left out ({error})" for device, error in unfit.items()]
+        return replace(chosen, why="; ".join((chosen.why, *told)))
+    on_cpu = _open_on(Device("cpu"), bundle, wanted)
+    told = [f"there is a CUDA device, but {error}" for error in unfit.values()]
+    return replace(on_cpu, why="; ".join((on_cpu.why, *told[:1])))
 
 
 def _devices(kind: Kind, numbers: Sequence[int], there: int) -> list[Device]:

@@ -1,6 +1,6 @@
 """Which devices are meant by what an operator writes, and what is opened on each."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import pytest
 from hypothesis import given
@@ -15,8 +15,6 @@ from service.backends.onnx_device import CUDA, TENSORRT
 from service.backends.onnx_device import Device as OnnxDevice
 from tests.service.backends.kinds import CAPACITY
 from tests.service.cascades import FakeBackend, sure_at
-
-Opener = Callable[[int], list[str]]
 
 
 @pytest.mark.parametrize(
@@ -126,13 +124,16 @@ def test_without_a_device_auto_is_the_cpu(bundle: Bundle, monkeypatch: pytest.Mo
     assert (names(chosen), [str(device) for device in chosen.devices]) == (["onnx cpu"], ["cpu"])
 
 
+@pytest.mark.parametrize(("unfit", "left"), [("cuda:1", ["cuda:0", "cuda:2"]), ("cuda:0", ["cuda:1", "cuda:2"])])
 def test_a_device_that_was_not_named_is_left_out_where_it_cannot_be_used(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, unfit: str, left: list[str]
 ) -> None:
-    Opened(monkeypatch, 3, {"cuda:1": "too old"})
-    chosen = open_backend(bundle, Wanted("eager", "auto", 1, CAPACITY))
-    assert names(chosen) == ["eager cuda:0", "eager cuda:2"]
-    assert chosen.why == "asked for; cuda:1 is left out (too old)"
+    opened = Opened(monkeypatch, 3, {unfit: "too old"})
+    chosen = open_backend(bundle, Wanted("auto", "auto", 1, CAPACITY))
+    assert names(chosen) == [f"cudagraph {device}" for device in left]
+    assert [str(device) for device in chosen.devices] == left
+    assert f"; {unfit} is left out (" in chosen.why
+    assert opened.measured == [f"{name} {left[0]}" for name in ("cudagraph", "eager", "onnx")]
 
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:0,cuda:1"])
