@@ -206,7 +206,7 @@ def test_when_a_device_is_lost_its_images_are_answered_and_those_of_the_others_a
 def test_a_device_that_cannot_compute_the_model_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     made = bench(SCRIPT, devices=2, start=False, warm_px=SIZE_PX)
 
-    def cannot(stage: int, slots: object, lane: int) -> None:
+    def cannot(stage: int, slots: object, lane: int = 0) -> None:
         raise RuntimeError("no kernel for this device")
 
     monkeypatch.setattr(made.backends[1], "run", cannot)
