@@ -63,8 +63,11 @@ class Opened:
         return ExitMeasure(profiles.confidence, tuple(exit_.temperature for exit_ in profiles.exits))
 
 
-def open_bundle(settings: Settings) -> Opened:
-    """Raises `BundleError`, `BackendError` or `SettingsError`, all `ValueError`, with the way out."""
+def open_bundle(settings: Settings, *, alone: bool = False) -> Opened:
+    """On all devices of the settings, or `alone` on the first.
+
+    Raises `BundleError`, `BackendError` or `SettingsError`, all `ValueError`, with the way out.
+    """
     try:
         bundle = read_bundle(settings.bundle)
     except OSError as error:
@@ -80,6 +83,7 @@ def open_bundle(settings: Settings) -> Opened:
         settings.precision,
         settings.threads,
         settings.lanes,
+        alone,
     )
     chosen = open_backend(bundle, wanted)
     return Opened(bundle, chosen.backend, chosen.why, tuple(map(str, chosen.devices)), chosen.others)

@@ -29,7 +29,7 @@ _CUDA_LANES = 2
 @dataclass(frozen=True)
 class Wanted:
     """What the operator asks for. `precision` is for the backends of PyTorch; ONNX computes in float32. `device`: one
-    or several, as `parse_devices` reads them.
+    or several, as `parse_devices` reads them; with `alone` the first of them that there is.
 
     `cpus` may be used. `threads` of a batch's computation and `lanes`, batches at once, may be 0: what suits.
     """
@@ -41,6 +41,7 @@ class Wanted:
     precision: Precision = "float32"
     threads: int = 0
     lanes: int = 0
+    alone: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def open_backend(bundle: Bundle, wanted: Wanted) -> Chosen:
         return _open_anywhere(bundle, wanted, cuda_devices())
     first, *others = _devices(asked.kind, asked.numbers, cuda_devices())
     chosen = _open_on(first, bundle, wanted)
-    for device in others:
+    for device in () if wanted.alone else others:
         try:
             chosen = _beside(chosen, device, bundle, wanted)
         except Exception as error:  # Whatever a runtime raises for a device that it cannot use.
@@ -78,6 +79,8 @@ def _open_anywhere(bundle: Bundle, wanted: Wanted, there: int) -> Chosen:
     chosen: Chosen | None = None
     unfit: dict[Device, Exception] = {}
     for device in (Device("cuda", number) for number in range(there)):
+        if wanted.alone and chosen is not None:
+            break
         try:
             chosen = _open_on(device, bundle, wanted) if chosen is None else _beside(chosen, device, bundle, wanted)
         except Exception as error:  # As above; and nobody has asked for just this device.

@@ -118,6 +118,13 @@ def test_auto_measures_on_the_first_device_alone(bundle: Bundle, monkeypatch: py
     assert names(chosen) == ["cudagraph cuda:0", "cudagraph cuda:1", "cudagraph cuda:2"]
 
 
+@pytest.mark.parametrize(("device", "there"), [("auto", 3), ("cuda", 2), ("cuda:1,cuda:0", 2)])
+def test_who_measures_has_one_alone(bundle: Bundle, monkeypatch: pytest.MonkeyPatch, device: str, there: int) -> None:
+    Opened(monkeypatch, there, {})
+    chosen = open_backend(bundle, Wanted("eager", device, 1, CAPACITY, alone=True))
+    assert names(chosen) == ["eager cuda:1" if device.startswith("cuda:1") else "eager cuda:0"]
+
+
 def test_without_a_device_auto_is_the_cpu(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     Opened(monkeypatch, 0, {})
     chosen = open_backend(bundle, Wanted("auto", "auto", 1, CAPACITY))
