@@ -23,7 +23,7 @@ from service.engine.admission import Admission, AdmissionLimits
 from service.engine.batching import BatchLimits, Choice, next_batch
 from service.engine.budget import Budget
 from service.engine.catalogue import BudgetRequest, Catalogue, Resolved
-from service.engine.costs import StageCosts
+from service.engine.costs import Lanes, StageCosts
 from service.engine.job import Job
 from service.engine.lateness import Mix
 from service.engine.queues import StageQueues
@@ -49,7 +49,7 @@ class Device:
 
     def capacity_per_s(self, exit_shares: tuple[float, ...]) -> float:
         """Images that it can compute where they leave in these shares."""
-        return 1 / Mix(exit_shares, self.costs(), self.lanes).work_s
+        return 1 / Mix(exit_shares, (Lanes(self.costs(), self.lanes),)).work_s
 
 
 @dataclass(frozen=True)
@@ -152,8 +152,7 @@ class Simulation:
             self._budget,
             self._admission,
             self._work_s,
-            self._costs,
-            device.lanes,
+            (Lanes(self._costs, device.lanes),),
             clock=lambda: self.now_s,
             metrics=metrics,
             log=log,

@@ -37,7 +37,8 @@ def check(loaded: Loaded, log: logging.Logger) -> str:
     asked = {name: value for name, value in vars(in_force.request).items() if value is not None}
     return (
         f"{bundle.path}: {bundle.config.architecture}, {bundle.config.exits} exits, {bundle.config.classes} classes, "
-        f"backend {opened.backend.name}, profiles: {profiles}; budget: {asked}. Ready to serve."
+        f"backend {opened.backend.name} on {', '.join(opened.devices)}, profiles: {profiles}; budget: {asked}. "
+        "Ready to serve."
     )
 
 

@@ -24,8 +24,10 @@ from service.engine.budget import Budget
 from service.engine.catalogue import Catalogue
 from service.engine.content import ContentKeys
 from service.engine.draws import Lottery
+from service.engine.engine import Engine
 from service.engine.exits import ExitMeasure
 from service.engine.feedback import Feedback
+from service.engine.fleet import Fleet
 from service.engine.guard import DeepGuard
 from service.engine.kept import KeptLimits, KeptWork
 from service.engine.scheduler import Scheduler
@@ -34,15 +36,24 @@ from service.metrics import Metrics
 from service.replicas import BudgetChannel, Replicas
 from service.settings import Loaded, Settings, SettingsError
 from service.traces import open_traces
+from service.types import Clock
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A bundle with what computes it, and why that does."""
+    """A bundle with what computes it, and why that does. `others`: the same backend on the devices after the first, in
+    the order of `devices`, which are names."""
 
     bundle: Bundle
     backend: StageBackend
     why: str
+    devices: tuple[str, ...] = ("cpu",)
+    others: tuple[StageBackend, ...] = ()
+
+    @property
+    def backends(self) -> tuple[StageBackend, ...]:
+        """One a device."""
+        return (self.backend, *self.others)
 
     @property
     def measure(self) -> ExitMeasure:
@@ -52,8 +63,11 @@ class Opened:
         return ExitMeasure(profiles.confidence, tuple(exit_.temperature for exit_ in profiles.exits))
 
 
-def open_bundle(settings: Settings) -> Opened:
-    """Raises `BundleError`, `BackendError` or `SettingsError`, all `ValueError`, with the way out."""
+def open_bundle(settings: Settings, *, alone: bool = False) -> Opened:
+    """On all devices of the settings, or `alone` on the first.
+
+    Raises `BundleError`, `BackendError` or `SettingsError`, all `ValueError`, with the way out.
+    """
     try:
         bundle = read_bundle(settings.bundle)
     except OSError as error:
@@ -69,13 +83,14 @@ def open_bundle(settings: Settings) -> Opened:
         settings.precision,
         settings.threads,
         settings.lanes,
+        alone,
     )
     chosen = open_backend(bundle, wanted)
-    return Opened(bundle, chosen.backend, chosen.why)
+    return Opened(bundle, chosen.backend, chosen.why, tuple(map(str, chosen.devices)), chosen.others)
 
 
 def capacity_of(settings: Settings) -> Capacity:
-    """What a backend has to have room for."""
+    """What the backend of each device has to have room for: all, where the others are slower."""
     return Capacity(settings.queue_limit + _audit_places(settings), settings.state_bytes, settings.max_batch)
 
 
@@ -93,29 +108,27 @@ def build_service(loaded: Loaded, opened: Opened, log: logging.Logger, channel: 
     exits = bundle.config.exits
     metrics = Metrics(bundle.name, bundle.weights_sha256, exits)
     backend = opened.backend
-    log.info("backend", extra={"backend": backend.name, "lanes": backend.lanes, "why": opened.why})
+    log.info(
+        "backend",
+        extra={
+            "backend": backend.name,
+            "devices": ", ".join(opened.devices),
+            "lanes": sum(each.lanes for each in opened.backends),
+            "why": opened.why,
+        },
+    )
     clock = time.monotonic
     kept = KeptWork(
-        _kept_limits(settings, backend), exits=exits, classes=bundle.config.classes, clock=clock, metrics=metrics
-    )
-    scheduler = Scheduler(
-        backend,
-        opened.measure,
-        BatchLimits(settings.max_batch, settings.batch_delay_ms / 1000),
+        _kept_limits(settings, backend),
+        exits=exits,
+        classes=bundle.config.classes,
         clock=clock,
         metrics=metrics,
-        log=log,
-        warm_px=bundle.config.input.size_px,
-        stall_s=settings.stall_seconds,
-        guard=DeepGuard(settings.guard_share, clock),
-        kept=kept,
+        devices=len(opened.devices),
     )
+    engine = _make_engine(settings, opened, kept, clock, metrics, log)
     catalogue = Catalogue(
-        exits,
-        bundle.profiles,
-        backend.name,
-        settings.precision,
-        lambda: [] if scheduler.warming else [scheduler.costs.seconds(k, 1) for k in range(1, exits + 1)],
+        exits, bundle.profiles, backend.name, settings.precision, lambda: _seconds_alone(engine, exits)
     )
     hashes = f"{bundle.weights_sha256}:{bundle.config_sha256}"
     record = AuditRecord(settings.state_dir, hashes, catalogue.made_here, log)
@@ -127,18 +140,18 @@ def build_service(loaded: Loaded, opened: Opened, log: logging.Logger, channel: 
         folder=settings.state_dir,
         log=log,
     )
-    places = min(_audit_places(settings), places_within(backend.slots))
+    places = min(_audit_places(settings), places_within(engine.slots))
     if settings.audit_share and not places:
         log.warning("there is memory for one image, so none is audited (DVT_STATE_BYTES, DVT_AUDIT_SHARE)")
     lottery = Lottery(settings.audit_share, places, lambda: metrics.audited("skipped"))
     admission = Admission(
         AdmissionLimits(
-            min(settings.queue_limit, backend.slots - places),
-            settings.state_bytes,
+            min(settings.queue_limit, engine.slots - places),
+            settings.state_bytes * len(opened.devices),
             backend.slot_bytes,
             settings.body_bytes,
         ),
-        scheduler.work_s,
+        engine.work_s,
         metrics.held,
     )
     service = Service(
@@ -150,6 +163,7 @@ def build_service(loaded: Loaded, opened: Opened, log: logging.Logger, channel: 
             bundle.config_sha256,
             bundle.profiles,
             backend.name,
+            opened.devices,
             backend.slot_bytes,
         ),
         keys=open_keys(settings, loaded.secret_files, log),
@@ -160,14 +174,13 @@ def build_service(loaded: Loaded, opened: Opened, log: logging.Logger, channel: 
         steering=Steering(
             budget,
             admission,
-            scheduler.work_s,
-            scheduler.costs,
-            backend.lanes,
+            engine.work_s,
+            engine.lanes,
             clock=clock,
             metrics=metrics,
             log=log,
         ),
-        scheduler=scheduler,
+        scheduler=engine,
         audit=Audit(lottery, record, budget, fall_back=settings.audit_fallback, metrics=metrics, log=log),
         feedback=Feedback(settings.feedback_results, exits),
         kept=kept,
@@ -180,8 +193,42 @@ def build_service(loaded: Loaded, opened: Opened, log: logging.Logger, channel: 
         clock=clock,
         log=log,
     )
-    show_readings(service, backend)
+    show_readings(service, opened.backends)
     return service
+
+
+def _make_engine(
+    settings: Settings, opened: Opened, kept: KeptWork, clock: Clock, metrics: Metrics, log: logging.Logger
+) -> Engine:
+    """A scheduler a device. One alone is the engine itself, and knows of no others."""
+    guard = DeepGuard(settings.guard_share, clock)
+    is_alone = len(opened.devices) == 1
+    schedulers = [
+        Scheduler(
+            backend,
+            opened.measure,
+            BatchLimits(settings.max_batch, settings.batch_delay_ms / 1000),
+            clock=clock,
+            metrics=metrics,
+            log=log,
+            warm_px=opened.bundle.config.input.size_px,
+            stall_s=settings.stall_seconds,
+            guard=guard,
+            kept=kept,
+            device=number,
+            device_name="" if is_alone else name,
+        )
+        for number, (name, backend) in enumerate(zip(opened.devices, opened.backends, strict=True))
+    ]
+    return schedulers[0] if is_alone else Fleet(schedulers, kept)
+
+
+def _seconds_alone(engine: Engine, exits: int) -> list[float]:
+    """Of one image at each stage, on whichever device takes longest: an image may come to any. Empty until all are
+    warm."""
+    if engine.warming is not None:
+        return []
+    return [max(lanes.costs.seconds(stage, 1) for lanes in engine.lanes) for stage in range(1, exits + 1)]
 
 
 def _kept_limits(settings: Settings, backend: StageBackend) -> KeptLimits:

@@ -1,7 +1,8 @@
 """What the service counts, in a registry of its own; `GET /metrics` shows it. What there is: `service/series.py`."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,7 +29,7 @@ class Tally:
 
 
 class Metrics:
-    """All metrics of one service. `exits` is K; exits and stages are labelled from 1."""
+    """All metrics of one service. `exits` is K; exits and stages are labelled from 1. Thread-safe."""
 
     def __init__(self, model: str, weights_sha256: str, exits: int) -> None:
         registry = self.registry = CollectorRegistry()
@@ -41,6 +42,7 @@ class Metrics:
         self._exits = series.EXITS.make(registry)
         self._phase = series.PHASE.make(registry)
         self._batches: dict[int, Tally] = {}
+        self._batches_lock = threading.Lock()
         self._failures = series.FAILURES.make(registry)
         self._dropped = series.DROPPED.make(registry)
         self._spent = series.SPENT.make(registry)
@@ -62,7 +64,6 @@ class Metrics:
         batch, stage = series.BATCH.make(registry), series.STAGE.make(registry)
         self._by_stage = [(batch.labels(number), stage.labels(number)) for number in numbers]
         self._image_by_stage = list(map(series.STAGE_IMAGE.make(registry).labels, numbers))
-        self._queued_by_stage = list(map(series.QUEUED.make(registry).labels, numbers))
         latency, confidence = series.LATENCY.make(registry), series.CONFIDENCE.make(registry)
         self._by_exit = [(latency.labels(number), confidence.labels(number)) for number in numbers]
         self._by_phase = {phase: self._phase.labels(phase) for phase in series.PHASES}
@@ -135,7 +136,8 @@ class Metrics:
         sizes, times = self._by_stage[stage - 1]
         sizes.observe(images)
         times.observe(seconds)
-        self._batches[images] = self._batches.get(images, Tally()).plus(seconds)
+        with self._batches_lock:
+            self._batches[images] = self._batches.get(images, Tally()).plus(seconds)
 
     def image_at(self, stage: int, seconds: float) -> None:
         """An image was computed there, so long after it had come to it."""
@@ -146,11 +148,6 @@ class Metrics:
 
     def dropped(self) -> None:
         self._dropped.inc()
-
-    def queued(self, images: Sequence[int]) -> None:
-        """How many wait before each stage."""
-        for gauge, waiting in zip(self._queued_by_stage, images, strict=True):
-            gauge.set(waiting)
 
     def held(self, images: int, reserved_bytes: int) -> None:
         self._in_flight.set(images)
@@ -180,7 +177,8 @@ class Metrics:
     @property
     def batches(self) -> Mapping[int, Tally]:
         """Batches by their number of images, all stages together."""
-        return dict(self._batches)
+        with self._batches_lock:
+            return dict(self._batches)
 
     def requests(self, *, is_success: bool) -> Tally:
         """Requests to classify images."""

@@ -229,7 +229,8 @@ def render_markdown() -> str:
         "",
         "`GET /metrics` shows them in Prometheus's text format, with `process_*` and `python_info` beside them.",
         "A histogram has `_bucket`, `_sum` and `_count`, a summary `_sum` and `_count`. GMACs are 1e9",
-        "multiply-accumulates. What to do when one of them looks bad: [operations](operations.md).",
+        "multiply-accumulates. Of several devices counters and histograms count all, gauges are their sum. What to do",
+        "when one of them looks bad: [operations](operations.md).",
     ]
     for title, section in SECTIONS.items():
         lines += ["", f"## {title}", "| metric | kind | labels | meaning |", "|---|---|---|---|"]

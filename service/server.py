@@ -195,7 +195,13 @@ def announce(service: Service, listener: socket.socket) -> None:
     url = url_of(listener)
     service.log.info(
         "serving",
-        extra={"url": url, "model": service.model.name, "backend": service.model.backend, "docs": f"{url}/docs"},
+        extra={
+            "url": url,
+            "model": service.model.name,
+            "backend": service.model.backend,
+            "devices": ", ".join(service.model.devices),
+            "docs": f"{url}/docs",
+        },
     )
     if service.settings.log_format == "plain" or (service.settings.log_format == "auto" and sys.stderr.isatty()):
         key = " -H 'Authorization: Bearer KEY'" if service.keys.needs_key else ""

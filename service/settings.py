@@ -15,6 +15,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
+from service.backends.devices import parse_devices
+
 PREFIX = "DVT_"
 OTLP_VARIABLE = "OTEL_EXPORTER_OTLP_ENDPOINT"
 # What the command line reads as a client: where the service is, and the key to use there. No settings of the service.
@@ -44,8 +46,12 @@ class Settings(BaseModel):
         ),
     ] = "auto"
     device: Annotated[
-        Literal["auto", "cpu", "cuda", "tensorrt"],
-        Field(description="Where the stages are computed; `tensorrt` is CUDA through that compiler, for ONNX alone."),
+        str,
+        Field(
+            description="Where the stages are computed: `cpu`; `cuda`, all CUDA devices that the process sees; some by "
+            "number, `cuda:1` or `cuda:0,cuda:2`; `tensorrt`, CUDA through that compiler, for ONNX alone. `auto`: all "
+            "CUDA devices, without any the CPU."
+        ),
     ] = "auto"
     precision: Annotated[
         Literal["float32", "bfloat16", "float16"],
@@ -56,8 +62,8 @@ class Settings(BaseModel):
         Field(
             ge=0,
             le=1024,
-            description="Batches computed at once; 0: for ONNX on a CPU as many as fit the cgroup's CPUs, for PyTorch "
-            "on a GPU 2, each in a stream of its own, else 1.",
+            description="Batches computed at once on each device; 0: for ONNX on a CPU as many as fit the cgroup's "
+            "CPUs, for PyTorch on a GPU 2, each in a stream of its own, else 1.",
         ),
     ] = 0
     threads: Annotated[
@@ -182,9 +188,9 @@ class Settings(BaseModel):
         int,
         Field(ge=1, description="Most images inside the service at once; more are refused with 503 and Retry-After."),
     ] = 256
-    state_bytes: Annotated[int, Field(ge=1, description="Most memory for what stages hand on to the next.")] = (
-        1024 * MIB
-    )
+    state_bytes: Annotated[
+        int, Field(ge=1, description="Most memory for what stages hand on to the next, on each device.")
+    ] = 1024 * MIB
     max_batch: Annotated[int, Field(ge=1, le=1024, description="Most images that a stage computes together.")] = 8
     batch_delay_ms: Annotated[
         float,
@@ -231,6 +237,12 @@ class Settings(BaseModel):
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Field(description="Least level that is logged.")
     ] = "info"
+
+    @field_validator("device")
+    @classmethod
+    def _devices_of_one_kind(cls, value: str) -> str:
+        parse_devices(value)
+        return value
 
     @field_validator("otlp_endpoint")
     @classmethod

@@ -62,7 +62,7 @@ class Ingress:
         if resources.metrics_port:
             _show_metrics(service, resources.metrics_port + place.rank.local_rank)
         self._service = service
-        self._lanes = opened.backend.lanes
+        self._lanes = sum(backend.lanes for backend in opened.backends)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """What Ray serves; its startup ends when the engine is warm."""

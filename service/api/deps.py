@@ -16,9 +16,9 @@ from service.engine.admission import Admission
 from service.engine.audit import Audit
 from service.engine.budget import Budget
 from service.engine.content import ContentKeys
+from service.engine.engine import Engine
 from service.engine.feedback import Feedback
 from service.engine.kept import KeptWork
-from service.engine.scheduler import Scheduler
 from service.engine.steering import Steering
 from service.errors import ForbiddenError, NotReadyError, UnauthorizedError
 from service.in_hand import IN_HAND
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Model:
-    """What is served: the facts of a bundle that answers quote. GMACs are cumulative, None where never measured."""
+    """What is served: the facts of a bundle that answers quote, and what computes it. GMACs are cumulative, None where
+    never measured."""
 
     name: str
     config: DVTConfig
@@ -41,6 +42,7 @@ class Model:
     config_sha256: str
     profiles: Profiles | None
     backend: str
+    devices: tuple[str, ...]
     peak_state_bytes: int
 
     @property
@@ -76,7 +78,7 @@ class Service:
     budget: Budget
     replicas: "Replicas | None"
     steering: Steering
-    scheduler: Scheduler
+    scheduler: Engine
     audit: Audit
     feedback: Feedback
     kept: KeptWork

@@ -83,6 +83,7 @@ async def model(service: ServiceDep) -> ModelResponse:
         sha256=served.weights_sha256,
         config_sha256=served.config_sha256,
         backend=served.backend,
+        devices=list(served.devices),
         input_px=config.input.size_px,
         resize_px=config.input.resize_px,
         classes=config.classes,

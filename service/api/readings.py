@@ -1,6 +1,7 @@
 """What `GET /metrics` shows that nobody counts: read off the service at the moment that it is asked."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from models.profiles import OperatingPoint
 from service import series
@@ -10,10 +11,10 @@ from service.engine.evidence import ALPHA
 from service.metrics import Metrics, Reading
 
 
-def show_readings(service: Service, backend: StageBackend) -> None:
-    """Once, when the service is put together."""
-    _show_engine(service, backend)
-    _show_kept(service, backend)
+def show_readings(service: Service, backends: Sequence[StageBackend]) -> None:
+    """Once, when the service is put together. Of several devices their sum is shown."""
+    _show_engine(service, backends)
+    _show_kept(service, backends[0].slot_bytes)
     _show_budget(service)
     _show_model(service)
     ask = service.metrics.ask
@@ -25,23 +26,28 @@ def show_readings(service: Service, backend: StageBackend) -> None:
         ask(series.CONNECTED, lambda: replicas.is_connected)
 
 
-def _show_engine(service: Service, backend: StageBackend) -> None:
+def _show_engine(service: Service, backends: Sequence[StageBackend]) -> None:
     ask, limits = service.metrics.ask, service.admission.limits
     ask(series.READY, lambda: service.is_ready)
     ask(series.DRAINING, lambda: service.admission.draining)
     ask(series.ENGINE_UP, lambda: service.scheduler.alive)
-    ask(series.LANES, lambda: backend.lanes)
+    ask(series.LANES, lambda: sum(backend.lanes for backend in backends))
     ask(series.IN_FLIGHT_LIMIT, lambda: limits.permits)
     ask(series.STATE_LIMIT, lambda: limits.state_bytes)
-    ask(series.SLOTS, lambda: backend.slots)
-    ask(series.SLOTS_USED, lambda: backend.slots_in_use)
-    ask(series.STATE_USED, lambda: backend.slots_in_use * backend.slot_bytes)
+    ask(series.SLOTS, lambda: sum(backend.slots for backend in backends))
+    ask(series.SLOTS_USED, lambda: sum(backend.slots_in_use for backend in backends))
+    ask(series.STATE_USED, lambda: sum(backend.slots_in_use * backend.slot_bytes for backend in backends))
+
+    def waiting(stage: int) -> float:
+        return service.scheduler.waiting[stage - 1]
+
+    service.metrics.ask_each(series.QUEUED, {str(stage): partial(waiting, stage) for stage in _exits(service)})
 
 
-def _show_kept(service: Service, backend: StageBackend) -> None:
+def _show_kept(service: Service, slot_bytes: int) -> None:
     kept = service.kept
     service.metrics.ask_each(
-        series.KEPT, {"state": lambda: kept.slots * backend.slot_bytes, "answer": lambda: kept.answers_bytes}
+        series.KEPT, {"state": lambda: kept.slots * slot_bytes, "answer": lambda: kept.answers_bytes}
     )
 
 

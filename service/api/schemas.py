@@ -263,13 +263,14 @@ class WorstCase(Strict):
 
 class ModelResponse(Strict):
     """`input_px` is the side of the square that the network sees, cut from the middle of a photo whose short side is
-    `resize_px`."""
+    `resize_px`. `devices`: those that compute it, `cpu` or `cuda:0` say."""
 
     name: str
     architecture: str
     sha256: str
     config_sha256: str
     backend: str
+    devices: list[str]
     input_px: int
     resize_px: int
     classes: int

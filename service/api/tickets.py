@@ -106,7 +106,7 @@ class Ticket:
     def resume(self, work: Work, words: Sequence[Word], *, told: int = 0) -> bool:
         """With its permit, from kept state, after the exits of `words`, of which the first were told before; says
         whether that state is still there."""
-        slot, reached = self._service.kept.claim(work), words[-1].taken
+        slot, reached = self._service.scheduler.claim(work), words[-1].taken
         if slot is None or reached is None:
             return False
         for word in words[told:]:

@@ -27,17 +27,17 @@ from service.backends.onnx_sessions import IMAGE, LOGITS, NEXT, open_sessions, s
 Values = Mapping[str, ort.OrtValue]
 
 _OPSET, _IR_VERSION = 18, 9
-# Not the tensor cores' shortened float32: thresholds were measured with the whole of it.
-_CUDA_OPTIONS = {"use_tf32": "0"}
 _TABLE, _INDEX, _ROWS, _SLOTS = "table_", "index", "rows", "slots"
 
 
 @dataclass(frozen=True)
 class Device:
-    """Where and through what: ONNX Runtime's name of the device's memory, and of the provider that computes."""
+    """Where and through what: ONNX Runtime's name of the device's memory, of the provider that computes, and the
+    device's number among those of its kind."""
 
     memory: str
     provider: str
+    number: int = 0
 
     @property
     def backend_name(self) -> str:
@@ -46,8 +46,18 @@ class Device:
     @property
     def providers(self) -> list[Provider]:
         """The provider, then what computes the operators that it does not know."""
-        cuda: Provider = (CUDA.provider, _CUDA_OPTIONS)
-        return {CUDA.provider: [cuda], TENSORRT.provider: [TENSORRT.provider, cuda]}.get(self.provider, [self.provider])
+        number = {"device_id": str(self.number)}
+        # Not the tensor cores' shortened float32: thresholds were measured with the whole of it.
+        cuda: Provider = (CUDA.provider, {"use_tf32": "0", **number})
+        tensorrt: Provider = (TENSORRT.provider, number)
+        return {CUDA.provider: [cuda], TENSORRT.provider: [tensorrt, cuda]}.get(self.provider, [self.provider])
+
+    @property
+    def mover(self) -> Provider:
+        """What moves state by index within that memory."""
+        return (
+            (CUDA.provider, {"device_id": str(self.number)}) if self.memory == CUDA.memory else "CPUExecutionProvider"
+        )
 
 
 CUDA = Device("cuda", "CUDAExecutionProvider")
@@ -109,7 +119,10 @@ class OnnxDeviceBackend:
             binding.bind_ortvalue_input(name, value)
         names = [value.name for value in session.get_outputs()]
         for name in names:
-            binding.bind_output(name, "cpu" if name == LOGITS else self._device.memory)
+            if name == LOGITS:
+                binding.bind_output(name)
+            else:
+                binding.bind_output(name, self._device.memory, self._device.number)
         session.run_with_iobinding(binding)
         results: Values = dict(zip(names, binding.get_outputs(), strict=True))
         return DeviceOutput(np.array(results[LOGITS].numpy()), self._tables, stage, slots, results)
@@ -159,7 +172,7 @@ class Tables:
         for name, table in {IMAGE: self._images, **self._of_stage[stage - 1]}.items():
             binding.bind_ortvalue_input(_TABLE + name, table)
         for name in names:
-            binding.bind_output(name, self._device.memory)
+            binding.bind_output(name, self._device.memory, self._device.number)
         session.run_with_iobinding(binding)
         return dict(zip(names, binding.get_outputs(), strict=True))
 
@@ -189,11 +202,11 @@ class Tables:
         session.run_with_iobinding(binding)
 
     def _table(self, slots: int, part: Part, dtype: type[np.generic]) -> ort.OrtValue:
-        return ort.OrtValue.ortvalue_from_shape_and_type([slots, *part.shape], dtype, self._device.memory, 0)
+        shape, device = [slots, *part.shape], self._device
+        return ort.OrtValue.ortvalue_from_shape_and_type(shape, dtype, device.memory, device.number)
 
     def _session(self, graph: bytes) -> ort.InferenceSession:
-        provider = CUDA.provider if self._device.memory == CUDA.memory else "CPUExecutionProvider"
-        return ort.InferenceSession(graph, session_options(1), providers=[provider])
+        return ort.InferenceSession(graph, session_options(1), providers=[self._device.mover])
 
 
 def gather_graph(parts: Sequence[Part]) -> bytes:

@@ -74,7 +74,7 @@ def _exit_shares(arguments: argparse.Namespace, bundle: Bundle) -> tuple[float, 
 
 
 def _measured(bundle: Bundle) -> DeviceCosts:
-    """On this machine, by the settings of the environment, as `dvt serve` would."""
+    """On this machine, by the settings of the environment, as `dvt serve` would; of several devices on the first."""
     settings = load_settings(os.environ, {"bundle": str(bundle.path)}).settings
     print("measuring what the stages take here ...", file=sys.stderr)
-    return measured_costs(open_bundle(settings).backend, bundle.config.input.size_px, settings.max_batch)
+    return measured_costs(open_bundle(settings, alone=True).backend, bundle.config.input.size_px, settings.max_batch)

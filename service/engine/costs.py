@@ -5,7 +5,8 @@ admission asks it when a place will be free. Written by the lanes in turn, read 
 """
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 # Share of a new measurement in the estimate; a quarter of that moves the stage as a whole, since what slows one size
 # down (a neighbour on the machine, a throttled clock) slows them all.
@@ -115,3 +116,22 @@ class StageCosts:
                 row.append(measured[low] * (1 - share) + measured[high] * share)
         self._seconds[stage - 1] = row
         self._pace[stage - 1] = 1.0
+
+
+@dataclass(frozen=True)
+class Lanes:
+    """Those of one device: `number` batches at once, each of which takes what `costs` says."""
+
+    costs: StageCosts
+    number: int
+
+    @property
+    def newcomer_s(self) -> float:
+        """What all of them together need for an image that goes as deep as images lately did."""
+        return self.costs.work_s((1, *(0,) * (self.costs.stages - 1))) / self.number
+
+
+def together_s(each_s: Iterable[float]) -> float:
+    """Of one piece of work, side by side on devices that alone would need so long; 0 where one takes no time."""
+    seconds = list(each_s)
+    return 1 / sum(1 / each for each in seconds) if all(seconds) else 0.0

@@ -8,6 +8,7 @@ the stages after the first in all of it. Below the cap nothing happens. Above it
 what the cap allows; who has more leaves at his best exit so far, and nobody leaves for what another has taken.
 """
 
+import threading
 from collections import defaultdict
 
 from service.types import Clock
@@ -21,13 +22,14 @@ _MOST_HALVES = 40
 
 
 class DeepGuard:
-    """Counts by owner. `cap` is 0..1; 1 caps nothing. Used by one thread at a time."""
+    """Counts by owner. `cap` is 0..1; 1 caps nothing. Thread-safe: one counts for the engines of all devices."""
 
     def __init__(self, cap: float, clock: Clock, half_life_s: float = 10.0) -> None:
         self._cap = cap
         self._clock = clock
         self._half_life_s = half_life_s
         self._began_s = clock()
+        self._lock = threading.Lock()
         # Instead of making the past count less, what comes counts ever more: only ratios matter.
         self._total = 0.0
         self._deep_total = 0.0
@@ -37,20 +39,24 @@ class DeepGuard:
         """An image's part of a batch that was computed; stages from 1."""
         if self._cap >= 1:
             return
-        weighed = seconds * self._weight()
-        self._total += weighed
-        if stage > 1:
-            self._deep_total += weighed
-            self._deep[owner] += weighed
-            if len(self._deep) > _MANY_OWNERS:
-                self._forget_who_stopped()
+        with self._lock:
+            weighed = seconds * self._weight()
+            self._total += weighed
+            if stage > 1:
+                self._deep_total += weighed
+                self._deep[owner] += weighed
+                if len(self._deep) > _MANY_OWNERS:
+                    self._forget_who_stopped()
 
     def ends(self, owner: str) -> bool:
         """Whether an image of this owner goes no deeper now."""
-        allowed = self._cap * self._total
-        if self._cap >= 1 or self._deep_total <= allowed:
+        if self._cap >= 1:
             return False
-        return self._deep.get(owner, 0.0) > allowed / len(self._deep)
+        with self._lock:
+            allowed = self._cap * self._total
+            return self._deep_total > allowed and self._deep.get(owner, 0.0) > allowed / len(self._deep)
+
+    # With the lock held.
 
     def _weight(self) -> float:
         halves = (self._clock() - self._began_s) / self._half_life_s

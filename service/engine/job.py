@@ -49,6 +49,8 @@ class Job:
         self.stages_run = 0
         self.queued_since_s = 0.0
         self.times = JobTimes()
+        # Called once, when it holds nothing of its device any more; of one whose device nobody has to count, none.
+        self.vacate: Callable[[], None] | None = None
         self._deliver = deliver
         self._released = released
         self._reached = reached
@@ -94,6 +96,8 @@ class Job:
     def release(self) -> None:
         """Give back its place; later calls do nothing."""
         if self._release.acquire(blocking=False):
+            if self.vacate is not None:
+                self.vacate()
             self._released()
             if self.draw is not None:
                 self.draw.end(looked_at=self.stages_run > 0)
@@ -112,4 +116,5 @@ class Job:
         )
         audit.stages_run = self.stages_run
         audit.slot, self.slot, self.draw, self.work = self.slot, None, None, None
+        audit.vacate, self.vacate = self.vacate, None
         return audit

@@ -2,7 +2,7 @@
 
 There is one `Work` for each image computed. It is found by the ids of the results that it gave, for refining them, and
 by the content of its file, for the same image again. Its state lies in the slot that it was computed in: *resting*
-while nobody goes on with it. A newcomer that finds no free slot takes the one that rested longest.
+while nobody goes on with it. A newcomer that finds no free slot takes the one that rested longest on his device.
 """
 
 import threading
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from service.backends.base import Slot
+from service.engine.resting import Resting
 from service.metrics import Metrics
 from service.types import Clock, ContentKey, ExitTaken
 
@@ -30,7 +31,8 @@ Standing = Literal["resting", "running", "gone"]
 class Work:
     """One image's, told apart by identity. `exits` are in order and without a gap; whoever reads them has a snapshot.
 
-    `is_running`: a job, or an audit, holds the state and goes on with it. `is_wanted`: not given up.
+    `is_running`: a job, or an audit, holds the state and goes on with it. `is_wanted`: not given up. `device`: the one
+    that it is computed on, where its state is and stays.
     """
 
     key: ContentKey | None
@@ -39,6 +41,7 @@ class Work:
     is_wanted: bool = True
     ids: int = 0
     used_s: float = 0.0
+    device: int = 0
     waiting: list[Callable[[], None]] = field(default_factory=list)
 
 
@@ -54,8 +57,8 @@ class Remembered:
 
 @dataclass(frozen=True)
 class KeptLimits:
-    """`keep_s`: how long an answer can be refined, 0 if never; `slots`: most states at rest; `answers_bytes`: most
-    memory for everything else; `finds_content`: whether the same image again is known."""
+    """`keep_s`: how long an answer can be refined, 0 if never; `slots`: most states at rest on each device;
+    `answers_bytes`: most memory for everything else; `finds_content`: whether the same image again is known."""
 
     keep_s: float
     slots: int
@@ -75,10 +78,13 @@ KEEP_NOTHING = KeptLimits(keep_s=0.0, slots=0, answers_bytes=0, finds_content=Fa
 
 
 class KeptWork:
-    """Of a cascade of so many exits and classes. Thread-safe; slots are only ever handed to the lanes' thread, which
-    releases them: `rest`, `take_oldest` and `take_released` are for that."""
+    """Of a cascade of so many exits and classes, computed on so many devices (numbered from 0). Thread-safe; a slot is
+    only ever handed to a lane of its device, which releases it: `rest`, `take_oldest` and `take_released` are for
+    that."""
 
-    def __init__(self, limits: KeptLimits, *, exits: int, classes: int, clock: Clock, metrics: Metrics) -> None:
+    def __init__(
+        self, limits: KeptLimits, *, exits: int, classes: int, clock: Clock, metrics: Metrics, devices: int = 1
+    ) -> None:
         self.limits = limits
         self._exits = exits
         self._clock = clock
@@ -87,10 +93,9 @@ class KeptWork:
         self._lock = threading.Lock()
         # Each in the order of last use, which is that of ending too: what rests or is refinable is so for one time.
         self._works: OrderedDict[Work, None] = OrderedDict()
-        self._resting: OrderedDict[Work, Slot] = OrderedDict()
+        self._resting = tuple(Resting() for _ in range(devices))
         self._ids: OrderedDict[str, Remembered] = OrderedDict()
         self._by_content: dict[ContentKey, Work] = {}
-        self._released: list[Slot] = []
 
     # For any thread.
 
@@ -129,8 +134,7 @@ class KeptWork:
             work.used_s = now_s
             self._works[work] = None
             self._works.move_to_end(work)
-            if work in self._resting:
-                self._resting.move_to_end(work)
+            self._resting[work.device].use(work)
             self._make_room()
 
     def forget(self, work: Work) -> None:
@@ -143,15 +147,22 @@ class KeptWork:
         with self._lock:
             if work.is_running:
                 return "running"
-            return "resting" if work in self._resting and not self._is_old(work.used_s) else "gone"
+            return "resting" if work in self._resting[work.device] and not self._is_old(work.used_s) else "gone"
 
     def claim(self, work: Work) -> Slot | None:
         """Its state, for a job that goes on with it; None where that is gone, or somebody else does already."""
         with self._lock:
-            if work not in self._resting or self._is_old(work.used_s):
+            resting = self._resting[work.device]
+            if work not in resting or self._is_old(work.used_s):
                 return None
             work.is_running = True
-            return self._resting.pop(work)
+            return resting.take(work)
+
+    def make_way(self, work: Work) -> None:
+        """Its state goes, where it rests: newcomers have every place on its device."""
+        with self._lock:
+            if self._resting[work.device].let_go(work):
+                self._metrics.kept_evicted("state", "needed")
 
     def watch(self, work: Work, seen: int, changed: Callable[[], None]) -> bool:
         """Have `changed` called once, from any thread, when it comes to another exit than the `seen` ones, or to rest;
@@ -162,7 +173,7 @@ class KeptWork:
             work.waiting.append(changed)
             return True
 
-    # For one thread at a time: whoever has the lanes' turn.
+    # For the lanes of a device, one at a time: whoever has their turn.
 
     def wants_state(self, work: Work | None) -> bool:
         """Whether what the next stage takes is to be written into its slot before it rests."""
@@ -189,52 +200,47 @@ class KeptWork:
                 work.used_s = now_s
                 if work in self._works:
                     self._works.move_to_end(work)
-                self._resting[work] = slot
+                resting = self._resting[work.device]
+                resting.put(work, slot)
                 slot = None
-                while len(self._resting) > self.limits.slots:
-                    self._released.append(self._resting.popitem(last=False)[1])
+                while resting.states > self.limits.slots and (oldest := resting.oldest) is not None:
+                    resting.let_go(oldest)
                     self._metrics.kept_evicted("state", "full")
             calls, work.waiting = work.waiting, []
         for call in calls:
             call()
         return slot
 
-    def take_oldest(self) -> Slot | None:
-        """A slot for somebody who comes in; None where nothing rests."""
+    def take_oldest(self, device: int = 0) -> Slot | None:
+        """A slot for somebody who comes in there; None where nothing rests."""
         with self._lock:
-            if self._released:
-                return self._released.pop()
-            if not self._resting:
-                return None
+            resting = self._resting[device]
+            released, oldest = resting.take_one_released(), resting.oldest
+            if released is not None or oldest is None:
+                return released
             self._metrics.kept_evicted("state", "needed")
-            return self._resting.popitem(last=False)[1]
+            return resting.take(oldest)
 
-    def take_released(self) -> Sequence[Slot]:
+    def take_released(self, device: int = 0) -> Sequence[Slot]:
         """Slots whose time is over, or whose work was given up."""
         with self._lock:
             self._sweep()
-            released, self._released = self._released, []
-            return released
+            return self._resting[device].take_released()
 
-    def take_all(self) -> Sequence[Slot]:
+    def take_all(self, device: int = 0) -> Sequence[Slot]:
         """At the end."""
         with self._lock:
-            slots = [*self._released, *self._resting.values()]
-            self._released.clear()
-            self._resting.clear()
-            return slots
+            return self._resting[device].take_all()
 
-    @property
-    def due_s(self) -> float | None:
-        """When the next state's time is over."""
+    def due_s(self, device: int = 0) -> float | None:
+        """When there is a slot to be released: at once where there is, else when the next state's time is over."""
         with self._lock:
-            first = next(iter(self._resting), None)
-            return None if first is None else first.used_s + self.limits.keep_s
+            return self._resting[device].due_s(self.limits.keep_s)
 
     @property
     def slots(self) -> int:
-        """Those that it has: at rest, or about to be released."""
-        return len(self._resting) + len(self._released)
+        """Those that it has, on all devices: at rest, or about to be released."""
+        return sum(resting.slots for resting in self._resting)
 
     @property
     def answers_bytes(self) -> int:
@@ -248,9 +254,10 @@ class KeptWork:
 
     def _sweep(self) -> None:
         """Let go of all whose time is over."""
-        while self._resting and self._is_old(next(iter(self._resting)).used_s):
-            self._released.append(self._resting.popitem(last=False)[1])
-            self._metrics.kept_evicted("state", "old")
+        for resting in self._resting:
+            while (oldest := resting.oldest) is not None and self._is_old(oldest.used_s):
+                resting.let_go(oldest)
+                self._metrics.kept_evicted("state", "old")
         while self._ids and self._is_old(next(iter(self._ids.values())).used_s):
             self._forget_id(next(iter(self._ids)))
 
@@ -289,6 +296,4 @@ class KeptWork:
         self._works.pop(work, None)
         if work.key is not None and self._by_content.get(work.key) is work:
             del self._by_content[work.key]
-        slot = self._resting.pop(work, None)
-        if slot is not None:
-            self._released.append(slot)
+        self._resting[work.device].let_go(work)

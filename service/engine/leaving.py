@@ -24,16 +24,17 @@ class Fate:
 
 
 class Slots:
-    """Of one backend; `kept` are those that rest between requests."""
+    """Of one backend; `kept` are those that rest between requests, on this `device` and others."""
 
-    def __init__(self, backend: StageBackend, kept: KeptWork) -> None:
+    def __init__(self, backend: StageBackend, kept: KeptWork, device: int) -> None:
         self._backend = backend
         self._kept = kept
+        self._device = device
 
     def begin(self, pixels: Pixels) -> Slot:
         """For a newcomer. Admission has counted his place, so if none is free then one of the kept ones must go."""
         while self._backend.slots_in_use >= self._backend.slots:
-            oldest = self._kept.take_oldest()
+            oldest = self._kept.take_oldest(self._device)
             assert oldest is not None, "more images were let in than there are slots"
             self._backend.release(oldest)
         return self._backend.begin(pixels)
@@ -52,12 +53,12 @@ class Slots:
 
     def sweep(self) -> None:
         """Free what is kept no longer."""
-        for slot in self._kept.take_released():
+        for slot in self._kept.take_released(self._device):
             self._backend.release(slot)
 
     def clear(self) -> None:
         """At the end: free all that is kept."""
-        for slot in self._kept.take_all():
+        for slot in self._kept.take_all(self._device):
             self._backend.release(slot)
 
     def _rest(self, job: Job, slot: Slot | None, *, holds_next: bool) -> Slot | None:

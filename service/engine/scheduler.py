@@ -3,6 +3,9 @@
 A lane is a thread that runs the loop: one a device, on a CPU as many as batches are computed at once. All lanes serve
 the same queues. They take turns with everything but a batch's computation, so that what they share (queues, slots, the
 backend's `begin` and `release`, costs) knows one thread at a time. Jobs come in through `submit`.
+
+Several devices have a scheduler each (`service/engine/fleet.py`). Those share what is kept, the guard and the metrics,
+which therefore take care of themselves.
 """
 
 import logging
@@ -13,11 +16,11 @@ from dataclasses import dataclass, replace
 from models.preprocess import Pixels
 from service.backends.base import Slot, StageBackend, StageOutput
 from service.engine.batching import BatchLimits, Choice, next_batch
-from service.engine.costs import StageCosts
+from service.engine.costs import Lanes, StageCosts
 from service.engine.exits import ExitMeasure, judge, outcome_of
 from service.engine.guard import DeepGuard
 from service.engine.job import Job
-from service.engine.kept import KEEP_NOTHING, KeptWork
+from service.engine.kept import KEEP_NOTHING, KeptWork, Work
 from service.engine.leaving import Fate, Fates, Slots
 from service.engine.queues import StageQueues
 from service.engine.warmup import WarmUpStep, warm_up
@@ -34,7 +37,8 @@ class Scheduler:
     `warm_px`: side of the input, for the warm-up; None where the backend is warm and costs may be learnt on the way.
     `stall_s`: a batch that takes longer than this, and than 20 times its cost, counts as one that never ends.
     `guard`: caps what the stages after the first may take; None caps nothing. `kept`: where what was computed is kept
-    for those who come back; None keeps nothing.
+    for those who come back; None keeps nothing. `device`: of several the number of this one, by which what is kept
+    knows it, and `device_name` is told of what happens on it.
     """
 
     def __init__(
@@ -50,6 +54,8 @@ class Scheduler:
         stall_s: float = 30.0,
         guard: DeepGuard | None = None,
         kept: KeptWork | None = None,
+        device: int = 0,
+        device_name: str = "",
     ) -> None:
         self._backend = backend
         self._measure = measure
@@ -59,7 +65,9 @@ class Scheduler:
         self._stall_s = stall_s
         self._guard = guard or DeepGuard(1.0, clock)
         self._kept = kept or KeptWork(KEEP_NOTHING, exits=measure.exits, classes=1, clock=clock, metrics=metrics)
-        self._slots = Slots(backend, self._kept)
+        self._device = device
+        self._device_name = device_name
+        self._slots = Slots(backend, self._kept, device)
         self._fates = Fates(measure.exits, self._guard, self._kept, clock, metrics)
         self._clock = clock
         self._metrics = metrics
@@ -82,7 +90,7 @@ class Scheduler:
 
     def start(self) -> None:
         for number, lane in enumerate(self._lanes, start=1):
-            name = f"dvt-engine-{number}"
+            name = "-".join(filter(None, ("dvt-engine", self._device_name, str(number))))
             self._threads.append(threading.Thread(target=self._loop, args=(lane,), name=name, daemon=True))
         for thread in self._threads:
             thread.start()
@@ -91,6 +99,25 @@ class Scheduler:
     def alive(self) -> bool:
         """Whether it works, or will as soon as it is warm."""
         return bool(self._threads) and all(thread.is_alive() for thread in self._threads) and not self._stopping
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it takes no more jobs: it was told to end, or is lost."""
+        return self._stopping
+
+    @property
+    def slots(self) -> int:
+        """Images that can be inside at once."""
+        return self._backend.slots
+
+    @property
+    def lanes(self) -> tuple[Lanes, ...]:
+        return (Lanes(self.costs, len(self._lanes)),)
+
+    @property
+    def waiting(self) -> list[int]:
+        """Images before each stage."""
+        return self._queues.lengths
 
     @property
     def running(self) -> tuple[Running, ...]:
@@ -111,6 +138,10 @@ class Scheduler:
                 return
         job.close(_stopped())
 
+    def claim(self, work: Work) -> Slot | None:
+        """The state of a work, for a job that goes on with it; None where that is gone, or somebody else does."""
+        return self._kept.claim(work)
+
     def notice_done(self) -> None:
         """Some jobs were answered elsewhere, or their clients have left: let go of them before the next batch."""
         self._some_are_done = True
@@ -126,7 +157,7 @@ class Scheduler:
 
         Waits for them, at most `timeout_s` for each; not at all once they were given up.
         """
-        self._begin_to_stop()
+        self.begin_to_stop()
         if not self._given_up:
             for thread in self._threads:
                 thread.join(timeout_s)
@@ -138,14 +169,15 @@ class Scheduler:
         """
         self._given_up = True
         self.failure = self.failure or failure
-        self._begin_to_stop()
+        self.begin_to_stop()
         left = [job for lane in self._lanes for job in lane.jobs]
         left += [job for queue in self._queues.waiting for job in list(queue)]
         left += [job for job, _ in (*self._arriving, *self._inbox)]
         for job in left:
             job.finish(_stopped())
 
-    def _begin_to_stop(self) -> None:
+    def begin_to_stop(self) -> None:
+        """The same without waiting for it."""
         with self._wake:
             self._stopping = True
             self._wake.notify_all()
@@ -160,10 +192,12 @@ class Scheduler:
                 self.round(lane)
         except Exception as error:
             # Not a failed batch (caught where it runs) but a bug of ours, or a device that cannot compute the model.
-            self.failure = f"{type(error).__name__}: {error}"
-            self._log.exception("engine stopped by a bug" if self.warming is None else "engine could not warm up")
+            self.failure = f"{type(error).__name__}: {error}{self._device_name and f' on {self._device_name}'}"
+            self._log.exception(
+                "engine stopped by a bug" if self.warming is None else "engine could not warm up", extra=self._where()
+            )
         finally:
-            self._begin_to_stop()
+            self.begin_to_stop()
             with self._turn:
                 left = [*lane.jobs, *(job for job, _ in (*self._arriving, *self._inbox)), *self._queues.clear()]
                 self._inbox.clear()
@@ -171,13 +205,13 @@ class Scheduler:
                     try:
                         self._slots.close(job, _stopped())
                     except Exception:  # A backend that cannot release a slot: the others must be answered all the same.
-                        self._log.exception("slot not released")
+                        self._log.exception("slot not released", extra=self._where())
                 self._slots.clear()
 
     def _warm_up(self, size_px: int, lane: "_Lane") -> None:
         def began(step: WarmUpStep) -> bool:
             self.warming = step
-            lane.running = Running(step.stage, step.images, WARM_UP_LIMIT_S)
+            lane.running = Running(step.stage, step.images, WARM_UP_LIMIT_S, self._device_name)
             return not self._stopping
 
         warm_up(self._backend, self.costs, size_px, clock=self._clock, began=began)
@@ -190,7 +224,7 @@ class Scheduler:
         """Wait until there is something to do, be it that a kept state's time is over; False when to end."""
         with self._wake:
             while not self._stopping and (self.warming is not None or not (self._inbox or len(self._queues))):
-                due_s = self._kept.due_s
+                due_s = self._kept.due_s(self._device)
                 left_s = None if due_s is None else due_s - self._clock()
                 if left_s is not None and left_s <= 0:
                     break
@@ -237,7 +271,7 @@ class Scheduler:
             job.slot = self._slots.begin(pixels)
         except Exception as error:
             # Whatever a runtime raises, an accelerator's full memory say: only this image fails.
-            self._log.warning("image not taken in", extra={"error": f"{type(error).__name__}: {error}"})
+            self._warn("image not taken in", error)
             self._slots.close(job, InferenceFailedError("the image could not be brought to the device"))
         else:
             self._queues.put(1, job, self._clock())
@@ -256,13 +290,12 @@ class Scheduler:
                 self._drop(job)
         if choice.jobs:
             self._queues.take(choice.stage, choice.jobs)
-        self._metrics.queued(self._queues.lengths)
         return choice
 
     def _run(self, lane: "_Lane", stage: int, jobs: Sequence[Job]) -> None:
         """Compute a batch. One that fails is split until the guilty job is alone; only that one fails."""
         limit_s = stall_limit_s(self.costs.seconds(stage, len(jobs)), self._stall_s)
-        lane.running = Running(stage, len(jobs), limit_s)
+        lane.running = Running(stage, len(jobs), limit_s, self._device_name)
         slots = [_slot(job) for job in jobs]
         started_s = self._clock()
         try:
@@ -311,7 +344,7 @@ class Scheduler:
         try:
             output.keep([row for row, _ in handed_on])
         except Exception as error:  # A device without memory, say. What the slots hold now is unknown.
-            self._log.warning("state not kept", extra={"stage": stage, "error": f"{type(error).__name__}: {error}"})
+            self._warn("state not kept", error, stage=stage)
             failed = InferenceFailedError(f"what stage {stage} hands on could not be kept")
             with self._turn:
                 for _, fate in handed_on:
@@ -327,9 +360,7 @@ class Scheduler:
 
     def _failed(self, lane: "_Lane", stage: int, jobs: Sequence[Job], error: Exception) -> None:
         self._metrics.batch_failed(stage)
-        self._log.warning(
-            "batch failed", extra={"stage": stage, "images": len(jobs), "error": f"{type(error).__name__}: {error}"}
-        )
+        self._warn("batch failed", error, stage=stage, images=len(jobs))
         if len(jobs) == 1:
             with self._turn:
                 self._slots.close(jobs[0], InferenceFailedError(f"stage {stage} could not be computed for this image"))
@@ -349,6 +380,12 @@ class Scheduler:
     def _drop(self, job: Job) -> None:
         """It waits for a stage and is not wanted any more."""
         self._slots.close(job, self._fates.dropped(job), holds_next=job.stages_run > 0)
+
+    def _warn(self, event: str, error: Exception, **about: int) -> None:
+        self._log.warning(event, extra={**about, "error": f"{type(error).__name__}: {error}", **self._where()})
+
+    def _where(self) -> dict[str, str]:
+        return {"device": self._device_name} if self._device_name else {}
 
 
 @dataclass(eq=False)

@@ -5,13 +5,13 @@ by its own load, within the one budget of all.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from service.engine.admission import Admission
 from service.engine.auto import Controller, Look
 from service.engine.budget import Budget, InForce
 from service.engine.catalogue import Resolved
-from service.engine.costs import StageCosts
+from service.engine.costs import Lanes, together_s
 from service.engine.lateness import Mix
 from service.metrics import Metrics
 from service.types import Clock
@@ -22,8 +22,7 @@ LOOK_EVERY_S = 0.1
 class Steering:
     """Of one service, by one thread.
 
-    `work_s` says how long the engine needs for so many images inside; `costs` are of its stages, of which it computes
-    `lanes` batches at once.
+    `work_s` says how long the engine needs for so many images inside, with the `lanes` of its devices.
     """
 
     def __init__(
@@ -31,8 +30,7 @@ class Steering:
         budget: Budget,
         admission: Admission,
         work_s: Callable[[int], float],
-        costs: StageCosts,
-        lanes: int,
+        lanes: Sequence[Lanes],
         *,
         clock: Clock,
         metrics: Metrics,
@@ -41,8 +39,7 @@ class Steering:
         self._budget = budget
         self._admission = admission
         self._work_s = work_s
-        self._costs = costs
-        self._lanes = lanes
+        self._lanes = tuple(lanes)
         self._clock = clock
         self._metrics = metrics
         self._log = log
@@ -87,15 +84,14 @@ class Steering:
         inside = self._admission.inside
         self._offered += offered
         self._late = 0
-        newcomer = (1, *(0,) * (self._costs.stages - 1))
         return Look(
             now_s=self._clock(),
             offered=offered,
             late=late,
             inside=inside,
             backlog_s=self._work_s(inside),
-            work_s=self._costs.work_s(newcomer) / self._lanes,
-            points=[Mix(_shares(point), self._costs, self._lanes) for point in in_force.points],
+            work_s=together_s(lanes.newcomer_s for lanes in self._lanes),
+            points=[Mix(_shares(point), self._lanes) for point in in_force.points],
         )
 
     def _tell(self, before: InForce, point: Resolved) -> None:

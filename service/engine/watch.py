@@ -15,14 +15,15 @@ _LONGEST_LOOK_S = 1.0
 
 @dataclass(frozen=True, eq=False)
 class Running:
-    """A batch in work: one object a batch, told apart by identity."""
+    """A batch in work: one object a batch, told apart by identity. `device`: its name, where there are several."""
 
     stage: int
     images: int
     limit_s: float
+    device: str = ""
 
     def __str__(self) -> str:
-        return f"stage {self.stage} with {self.images} images"
+        return f"stage {self.stage} with {self.images} images{self.device and f' on {self.device}'}"
 
 
 def stall_limit_s(cost_s: float, least_s: float) -> float:

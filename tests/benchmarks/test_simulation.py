@@ -6,6 +6,7 @@ from benchmarks.simulation import Device, Simulated, simulate
 from benchmarks.traffic import Traffic, flash_crowd, on_off, ramp, shapes, steady, step
 from models.profiles import ExitProfile, OperatingPoint, Profiles
 from service.engine.catalogue import AutoGoal, BudgetRequest
+from service.engine.costs import Lanes
 from service.engine.lateness import Mix
 
 # T2T-ViT-12, one image at a time on a thread of its own, two at once (docs/adr/0007).
@@ -87,7 +88,7 @@ def test_where_the_load_has_gone_the_ceiling_is_back() -> None:
 def test_what_is_predicted_to_be_late_is(load: float) -> None:
     shares = PROFILES.named["accurate"].exit_shares
     assert shares is not None
-    mix = Mix(shares, DEVICE.costs(), DEVICE.lanes)
+    mix = Mix(shares, (Lanes(DEVICE.costs(), DEVICE.lanes),))
     p99_s = ran(FIXED, steady(load, 300)).latency_s(0.99)
     assert 0.003 < mix.late_chance(load / mix.work_s, p99_s) < 0.03
 

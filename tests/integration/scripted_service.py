@@ -1,8 +1,8 @@
-"""A service in a process of its own around a scripted backend: `python scripted_service.py FOLDER [certified]`.
+"""A service in a process of its own around a scripted backend: `python scripted_service.py FOLDER [certified] [two]`.
 
 Kinds of pictures choose what happens: HELD waits in each stage while there is a file FOLDER/hold, and so does the
 warm-up of stage 2; STUCK never ends, BUG breaks the engine, DEEP needs the last exit. Settings come from DVT_*
-variables. `certified` gives it profiles with certificates.
+variables. `certified` gives it profiles with certificates, `two` a second device.
 """
 
 import os
@@ -42,7 +42,7 @@ class ScriptedBackend(FakeBackend):
         super().release(slot)
 
 
-def main(folder: Path, *, is_certified: bool) -> int:
+def main(folder: Path, *, is_certified: bool, devices: int) -> int:
     log.configure("json", "info")
     names = ("queue_limit", "max_batch", "stall_seconds", "drain_seconds", "refine_seconds", "cache")
     variables: dict[str, Any] = {
@@ -50,10 +50,12 @@ def main(folder: Path, *, is_certified: bool) -> int:
     }
     variables["api_keys"] = os.environ.get("DVT_API_KEYS", "")
     profiles = certified_profiles() if is_certified else None
-    service = make_service(folder, ScriptedBackend(folder / "hold"), profiles=profiles, **variables)
+    backends = [ScriptedBackend(folder / "hold") for _ in range(devices)]
+    service = make_service(folder, *backends, profiles=profiles, **variables)
     listener = server.bind("127.0.0.1", 0)
     return server.serve(service, listener, "0", lambda: server.announce(service, listener))
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), is_certified="certified" in sys.argv[2:]))
+    words = sys.argv[2:]
+    sys.exit(main(Path(sys.argv[1]), is_certified="certified" in words, devices=2 if "two" in words else 1))

@@ -17,6 +17,7 @@ from tests.service.cascades import (
     client_of,
     make_service,
     picture,
+    scheduler_of,
     sure_at,
     wait_until,
 )
@@ -180,7 +181,7 @@ def test_images_inside_when_it_breaks_do_not_quote_it_either(tmp_path: Path) -> 
     with client_of(service) as client:
         client.put("/budget", json=AT_5, headers=ADMIN)
         answers: list[dict[str, object]] = []
-        backend = service.scheduler._backend
+        backend = scheduler_of(service)._backend
         assert isinstance(backend, FakeBackend)
         for _ in range(10):
             client.post("/classify", content=picture(FICKLE))

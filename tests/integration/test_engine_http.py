@@ -12,7 +12,16 @@ import pytest
 from service.api.app import create_app
 from service.engine.costs import StageCosts
 from tests.integration.infer_requests import INFER, files
-from tests.service.cascades import FakeBackend, client_of, make_service, picture, small_profiles, sure_at, wait_until
+from tests.service.cascades import (
+    FakeBackend,
+    client_of,
+    make_service,
+    picture,
+    scheduler_of,
+    small_profiles,
+    sure_at,
+    wait_until,
+)
 
 EASY, MEDIUM, HARD, BAD, NANS = 4, 9, 14, 66, 67
 
@@ -52,11 +61,11 @@ def test_wishes_of_many_kinds_share_batches(tmp_path: Path) -> None:
     service = make_service(tmp_path, backend, profiles=small_profiles())
     with client_of(service) as client, ThreadPoolExecutor(9) as pool:
         # What a script takes by the real clock is chance; without measured costs the largest batch is the best.
-        service.scheduler.costs = StageCosts(3, service.settings.max_batch)
+        scheduler_of(service).costs = StageCosts(3, service.settings.max_batch)
         first = pool.submit(client.post, "/classify", content=picture(EASY))
         wait_until(lambda: service.scheduler.running != ())
         asked = [pool.submit(client.post, f"/classify?{query}", content=picture(HARD)) for query in wishes]
-        wait_until(lambda: len(service.scheduler._inbox) == len(wishes))
+        wait_until(lambda: len(scheduler_of(service)._inbox) == len(wishes))
         gate.set()
         first.result()
         exits = [one.result().json()["results"][0]["exit"]["number"] for one in asked]
@@ -94,7 +103,7 @@ def test_retry_after_is_computed_from_the_queue_and_the_measured_costs(tmp_path:
     service = make_service(tmp_path, FakeBackend(script, gate=gate), queue_limit=8, profiles=small_profiles())
     with client_of(service) as client, ThreadPoolExecutor(8) as pool:
         for stage in (1, 2, 3):
-            service.scheduler.costs.seed(stage, {8: 8.0})  # A second for each image and stage.
+            scheduler_of(service).costs.seed(stage, {8: 8.0})  # A second for each image and stage.
         inside = [pool.submit(client.post, "/classify", content=picture(EASY)) for _ in range(8)]
         wait_until(lambda: "dvt_in_flight_images 8.0" in client.get("/metrics").text)
         refused = client.post("/classify", content=picture(EASY))

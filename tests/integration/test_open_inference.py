@@ -27,6 +27,7 @@ from tests.service.cascades import (
     client_of,
     make_service,
     picture,
+    scheduler_of,
     small_profiles,
     sure_at,
     wait_until,
@@ -200,7 +201,7 @@ def test_priority_1_goes_first(tmp_path: Path) -> None:
         for number, (kind, priority) in enumerate(((2, 9), (3, 1)), start=1):
             asked = {**files(kind), "parameters": {"priority": priority}}
             waiting.append(pool.submit(client.post, INFER, json=asked))
-            wait_until(lambda number=number: len(service.scheduler._inbox) == number)  # type: ignore[misc]
+            wait_until(lambda number=number: len(scheduler_of(service)._inbox) == number)  # type: ignore[misc]
         gate.set()
         assert {each.result().status_code for each in (first, *waiting)} == {200}
     assert [kinds for stage, kinds in backend.batches if stage == 1] == [(1,), (3,), (2,)]

@@ -20,6 +20,7 @@ from tests.service.cascades import (
     client_of,
     make_service,
     picture,
+    scheduler_of,
     small_profiles,
     sure_at,
     wait_until,
@@ -176,7 +177,7 @@ def test_unknown_others_and_old_ids_look_the_same(tmp_path: Path) -> None:
         assert refine(client, result_id, wish).status_code == 401
         assert refine(client, result_id, wish, headers=alice).status_code == 200
         for slot in service.kept.take_all():
-            service.scheduler._backend.release(slot)
+            scheduler_of(service)._backend.release(slot)
         gone.append(refine(client, result_id, {"to": "final"}, headers={**alice, **same}))
     assert {each.status_code for each in gone} == {410}
     assert len({each.text for each in gone}) == 1

@@ -25,6 +25,8 @@ from models.profiles import Certificate, Claim, ClaimGrid, ExitProfile, Operatin
 from service.api.app import create_app
 from service.api.deps import Service
 from service.backends.base import Slot, SlotPool
+from service.engine.fleet import Fleet
+from service.engine.scheduler import Scheduler
 from service.main import Opened, build_service
 from service.settings import Loaded, Settings
 
@@ -212,12 +214,12 @@ def state_folder(path: Path) -> Path:
 def make_service(
     folder: Path,
     backend: FakeBackend | None = None,
-    *,
+    *others: FakeBackend,
     profiles: Profiles | None = None,
     secret_files: Mapping[str, Path] | None = None,
     **settings: object,
 ) -> Service:
-    """A whole service around a scripted backend. `settings` are those of `Settings`, by name."""
+    """A whole service around a scripted backend, or several. `settings` are those of `Settings`, by name."""
     backend = backend or FakeBackend(sure_at({}))
     values = {
         "state_dir": state_folder(folder),
@@ -232,7 +234,16 @@ def make_service(
         folder / "small-bundle", small_config(backend.stages), CONFIG_SHA256, WEIGHTS_SHA256, profiles, None
     )
     loaded = Loaded(Settings.model_validate(values), secret_files or {}, ())
-    return build_service(loaded, Opened(bundle, backend, "scripted"), quiet_log())
+    devices = tuple(f"fake:{number}" for number in range(1 + len(others)))
+    return build_service(loaded, Opened(bundle, backend, "scripted", devices, others), quiet_log())
+
+
+def scheduler_of(service: Service, device: int = 0) -> Scheduler:
+    """What stands behind its engine."""
+    engine = service.scheduler
+    scheduler = engine.schedulers[device] if isinstance(engine, Fleet) else engine
+    assert isinstance(scheduler, Scheduler)
+    return scheduler
 
 
 @contextmanager

@@ -27,7 +27,7 @@ def check_with(state: Path, **variables: str) -> str:
 
 def test_it_says_what_would_be_served_under_which_budget(tmp_path: Path) -> None:
     said = check_with(tmp_path / "state", DVT_PROFILE="fast")
-    assert "3 exits, 10 classes, backend onnx, profiles: fast, balanced, accurate, full" in said
+    assert "3 exits, 10 classes, backend onnx on cpu, profiles: fast, balanced, accurate, full" in said
     assert "budget: {'profile': 'fast'}. Ready to serve." in said
 
 

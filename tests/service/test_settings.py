@@ -54,6 +54,8 @@ def test_every_setting_but_a_secret_has_a_flag_that_reaches_it() -> None:
         ({"DVT_PORT": "70000"}, "DVT_PORT is '70000'.*65535"),
         ({"DVT_PORT": "tcp://10.0.0.1:8000"}, "enableServiceLinks: false"),
         ({"DVT_BACKEND": "tpu"}, "DVT_BACKEND is 'tpu'.*onnx"),
+        ({"DVT_DEVICE": "gpu"}, "DVT_DEVICE is 'gpu': write auto, cpu, cuda, .* cuda:0,cuda:2"),
+        ({"DVT_DEVICE": "cuda:0,cuda:0"}, "DVT_DEVICE is 'cuda:0,cuda:0': it names a device twice"),
         ({"DVT_MAX_IMAGE_PX": "16777216"}, "DVT_MAX_IMAGE_PX is '16777216'.*32768"),
         ({"DVT_QUEUE_LIMIT": "0"}, "DVT_QUEUE_LIMIT is '0'"),
         ({"DVT_ADMIN_KEY": "a", "DVT_ADMIN_KEY_FILE": "b"}, "both set"),

@@ -1,15 +1,17 @@
 """What can only be seen on a CUDA device, beside the conformance suite: `make gpu-test`."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from models.bundle import Bundle, read_bundle
 from models.dvt import load_bundle
-from service.backends.base import Capacity
-from service.backends.choose import Wanted, open_backend
+from service.backends.base import Capacity, StageBackend
+from service.backends.choose import Named, Wanted, open_backend
 from service.backends.cuda import cuda_devices
 from tests.service.backends.kinds import BOUNDS, CAPACITY, FLOAT32, HALF, Kind, images
 
@@ -29,6 +31,26 @@ def test_the_driver_is_asked_for_devices() -> None:
 def test_auto_measures(bundle: Bundle) -> None:
     chosen = open_backend(bundle, Wanted("auto", "auto", 1, CAPACITY))
     assert chosen.why.startswith("measured at full depth: cudagraph")
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+@pytest.mark.parametrize("name", ["eager", "compiled", "cudagraph", "compiled-cudagraph"])
+def test_two_devices_begin_side_by_side_and_compute_the_same(name: Named, bundle: Bundle) -> None:
+    chosen = open_backend(bundle, Wanted(name, "cuda:1,cuda:0", 1, CAPACITY))
+    assert [str(device) for device in chosen.devices] == ["cuda:1", "cuda:0"]
+
+    def logits(backend: StageBackend) -> list[NDArray[np.float32]]:
+        slots, found = [backend.begin(image) for image in images(5)], []
+        for stage in range(1, backend.stages + 1):
+            output = backend.run(stage, slots)
+            output.keep(range(len(slots)))
+            found.append(output.logits)
+        return found
+
+    with ThreadPoolExecutor(2) as pool:
+        second, first = pool.map(logits, (chosen.backend, *chosen.others))
+    for ours, theirs in zip(second, first, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=BOUNDS["float32"] * float(np.abs(theirs).max()))
 
 
 @on_torch

@@ -1,4 +1,4 @@
-"""A running scheduler around a scripted backend, which collects what is answered."""
+"""A running engine around a scripted backend, or several, which collects what is answered."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -7,7 +7,9 @@ import numpy as np
 
 from service.engine.batching import BatchLimits
 from service.engine.draws import Draw
+from service.engine.engine import Engine
 from service.engine.exits import ExitMeasure
+from service.engine.fleet import Fleet
 from service.engine.guard import DeepGuard
 from service.engine.job import Job, Outcome
 from service.engine.kept import KEEP_NOTHING, KeptLimits, KeptWork, Work
@@ -19,7 +21,7 @@ from tests.service.cascades import SIZE_PX, FakeBackend, Script, quiet_log, wait
 
 @dataclass
 class Bench:
-    """Jobs by number. The clock, `now_s`, is turned by hand."""
+    """Jobs by number. The clock, `now_s`, is turned by hand. With `others` the engine is a fleet."""
 
     backend: FakeBackend
     max_batch: int = 8
@@ -28,6 +30,7 @@ class Bench:
     stall_s: float = 10.0
     guard: DeepGuard | None = None
     keeps: KeptLimits | None = None
+    others: tuple[FakeBackend, ...] = ()
     outcomes: dict[int, list[Outcome]] = field(default_factory=dict)
     released: Counter[int] = field(default_factory=Counter)
 
@@ -35,21 +38,34 @@ class Bench:
         self.now_s = 0.0
         exits = self.backend.stages
         self.metrics = Metrics("fake", "0", exits)
+        self.backends = (self.backend, *self.others)
         self.kept = KeptWork(
-            self.keeps or KEEP_NOTHING, exits=exits, classes=4, clock=lambda: self.now_s, metrics=self.metrics
-        )
-        self.scheduler = Scheduler(
-            self.backend,
-            ExitMeasure("max_softmax", (1.0,) * exits),
-            BatchLimits(self.max_batch, self.delay_s),
+            self.keeps or KEEP_NOTHING,
+            exits=exits,
+            classes=4,
             clock=lambda: self.now_s,
             metrics=self.metrics,
-            log=quiet_log(),
-            warm_px=self.warm_px,
-            stall_s=self.stall_s,
-            guard=self.guard,
-            kept=self.kept,
+            devices=len(self.backends),
         )
+        self.schedulers = [
+            Scheduler(
+                backend,
+                ExitMeasure("max_softmax", (1.0,) * exits),
+                BatchLimits(self.max_batch, self.delay_s),
+                clock=lambda: self.now_s,
+                metrics=self.metrics,
+                log=quiet_log(),
+                warm_px=self.warm_px,
+                stall_s=self.stall_s,
+                guard=self.guard,
+                kept=self.kept,
+                device=number,
+                device_name=f"fake:{number}" if self.others else "",
+            )
+            for number, backend in enumerate(self.backends)
+        ]
+        self.scheduler = self.schedulers[0]
+        self.engine: Engine = Fleet(self.schedulers, self.kept) if self.others else self.scheduler
         self.rule = ExitRule((0.9,) * (exits - 1), exits)
 
     def job(
@@ -78,15 +94,15 @@ class Bench:
 
     def submit(self, number: int, kind: int, **options: object) -> Job:
         job = self.job(number, **options)  # type: ignore[arg-type]  # passed on as they came
-        self.scheduler.submit(job, np.full((3, SIZE_PX, SIZE_PX), kind, np.uint8))
+        self.engine.submit(job, np.full((3, SIZE_PX, SIZE_PX), kind, np.uint8))
         return job
 
     def resume(self, number: int, work: Work, **options: object) -> Job:
         job = self.job(number, work=work, **options)  # type: ignore[arg-type]  # passed on as they came
-        slot = self.kept.claim(work)
+        slot = self.engine.claim(work)
         assert slot is not None, "there is no state to go on from"
         job.resume(slot, work.exits[-1])
-        self.scheduler.submit(job)
+        self.engine.submit(job)
         return job
 
     def wait(self) -> None:
@@ -114,12 +130,17 @@ def bench(
     start: bool = True,
     guard: DeepGuard | None = None,
     keeps: KeptLimits | None = None,
+    devices: int = 1,
+    warm_px: int | None = None,
     **backend: object,
 ) -> Bench:
     """One whose engine is stopped and looked over when the test is done."""
-    scripted = FakeBackend(script, **backend)  # type: ignore[arg-type]  # passed on as they came
-    made = Bench(scripted, max_batch, delay_s, guard=guard, keeps=keeps)
+    first, *others = (
+        FakeBackend(script, **backend)  # type: ignore[arg-type]  # passed on as they came
+        for _ in range(devices)
+    )
+    made = Bench(first, max_batch, delay_s, warm_px, guard=guard, keeps=keeps, others=tuple(others))
     if start:
-        made.scheduler.start()
+        made.engine.start()
     made_in_this_test.append(made)
     return made

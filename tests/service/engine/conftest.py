@@ -12,7 +12,7 @@ def every_engine_ends_empty() -> Iterator[None]:
     yield
     while made_in_this_test:
         made = made_in_this_test.pop()
-        made.scheduler.stop()
-        assert made.backend.held == {}, "a slot was never released"
+        made.engine.stop()
+        assert all(backend.held == {} for backend in made.backends), "a slot was never released"
         assert all(len(outcomes) <= 1 for outcomes in made.outcomes.values()), "a job was answered twice"
         assert all(made.released[number] == 1 for number in made.outcomes), "a job was not released exactly once"

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.engine.auto import HOLD_S, Controller, Look
-from service.engine.costs import StageCosts
+from service.engine.costs import Lanes, StageCosts
 from service.engine.lateness import Mix
 
 COSTS = StageCosts(3, 8)
@@ -17,7 +17,7 @@ for _stage, _seconds in enumerate((0.01, 0.02, 0.04), start=1):
     COSTS.seed(_stage, {1: _seconds})
 # 11, 14.5, 22, 33 and 70 ms an image.
 POINTS = tuple(
-    Mix(shares, COSTS, lanes=1)
+    Mix(shares, (Lanes(COSTS, 1),))
     for shares in ((0.97, 0.02, 0.01), (0.85, 0.11, 0.04), (0.6, 0.3, 0.1), (0.3, 0.4, 0.3), (0.0, 0.0, 1.0))
 )
 FLOOR, CEILING = 0, len(POINTS) - 1

@@ -1,5 +1,7 @@
 """The cap on deep stages: nothing below it, above it only those who take more than their part."""
 
+import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -151,3 +153,29 @@ def test_over_http_the_key_that_sends_hard_images_alone_pays_for_them(tmp_path: 
         assert "guard" in reasons("eve", hard, 40)
         assert reasons("ann", easy, 40) == {"confident"}
         assert reasons("ann", hard, 1) == {"final"}
+
+
+def test_engines_of_several_devices_count_at_once() -> None:
+    """Many owners, so that those who stopped are looked for all the time."""
+    made = guard(0.5)
+    failed: list[BaseException] = []
+
+    def count(device: int) -> None:
+        try:
+            for number in range(3000):
+                made.charge(f"{device}-{number}", 2, 1.0)
+                made.ends(f"{device}-{number}")
+        except RuntimeError as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=count, args=(device,)) for device in range(3)]
+    before_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before_s)
+    assert failed == []

@@ -1,5 +1,6 @@
 """What is kept of answers: found by id and by content, for a while, in bounded memory, by one owner alone."""
 
+import math
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -23,16 +24,27 @@ class Shelf:
 
     limits: KeptLimits = LIMITS
     now_s: float = 0.0
+    devices: int = 1
     kept: KeptWork = field(init=False)
 
     def __post_init__(self) -> None:
         self.metrics = Metrics("fake", "0", EXITS)
-        self.kept = KeptWork(self.limits, exits=EXITS, classes=CLASSES, clock=lambda: self.now_s, metrics=self.metrics)
+        self.kept = KeptWork(
+            self.limits,
+            exits=EXITS,
+            classes=CLASSES,
+            clock=lambda: self.now_s,
+            metrics=self.metrics,
+            devices=self.devices,
+        )
 
-    def answered(self, number: int, exits: int = 1, key: bytes | None = None, owner: str = ALICE) -> Work:
+    def answered(
+        self, number: int, exits: int = 1, key: bytes | None = None, owner: str = ALICE, device: int = 0
+    ) -> Work:
         """Result `id{number}` left at that exit; its state lay in slot `number`."""
         work = self.kept.begin(None if key is None else ContentKey(key))
         assert work is not None
+        work.device = device
         for reached in range(1, exits + 1):
             self.kept.reached(work, taken(reached))
         self.kept.rest(work, Slot(number))
@@ -95,14 +107,42 @@ def test_time_ends_ids_and_states_and_an_answer_given_again_starts_it_anew() -> 
     assert shelf.kept.answer("id1", ALICE) is None
     assert shelf.kept.take_released() == [1]
     assert shelf.kept.answer("id2", ALICE) is not None
-    assert shelf.kept.due_s == 119.0
+    assert shelf.kept.due_s() == 119.0
     shelf.now_s = 119.0
     assert shelf.kept.answer("id2", ALICE) is None
     assert shelf.kept.claim(work) is None
     assert shelf.kept.standing(work) == "gone"
     assert shelf.kept.take_released() == [2]
-    assert shelf.kept.due_s is None
+    assert shelf.kept.due_s() is None
     assert shelf.evicted("state", "old") == 2
+
+
+def test_each_device_has_the_slots_of_what_rests_on_it() -> None:
+    shelf = Shelf(devices=2)
+    here, there = shelf.answered(1), shelf.answered(7, device=1)
+    assert shelf.kept.take_oldest(1) == 7
+    assert [shelf.kept.standing(work) for work in (here, there)] == ["resting", "gone"]
+    assert shelf.kept.take_oldest(1) is None, "slots of another device are of no use"
+    more = [shelf.answered(number, device=1) for number in (2, 3, 4)]
+    assert [shelf.kept.standing(work) for work in more] == ["gone", "resting", "resting"], "so many rest on each"
+    assert (shelf.kept.take_released(0), shelf.kept.take_released(1)) == ([], [2])
+    assert (shelf.kept.slots, shelf.kept.claim(more[1])) == (3, 3)
+    shelf.now_s = 60.0
+    assert shelf.kept.take_released(1) == [4]
+    assert shelf.kept.due_s(0) == -math.inf, "what the other has found to be over is to be released at once"
+    assert (shelf.kept.take_all(0), shelf.kept.take_all(1), shelf.kept.slots) == ([1], [], 0)
+
+
+def test_state_makes_way_where_it_rests_and_its_exits_stay_known() -> None:
+    shelf = Shelf()
+    work, running = shelf.answered(1), shelf.answered(2)
+    assert shelf.kept.claim(running) == 2
+    for each in (work, running, work):
+        shelf.kept.make_way(each)
+    assert (shelf.kept.standing(work), shelf.kept.standing(running)) == ("gone", "running")
+    assert shelf.kept.take_released() == [1]
+    assert shelf.kept.answer("id1", ALICE) is not None
+    assert shelf.evicted("state", "needed") == 1
 
 
 def test_the_state_that_rested_longest_goes_when_there_are_too_many_or_a_newcomer_needs_its_slot() -> None:

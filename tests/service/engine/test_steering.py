@@ -10,7 +10,7 @@ from service.engine.admission import Admission, AdmissionLimits
 from service.engine.budget import Budget
 from service.engine.budget_file import FILE
 from service.engine.catalogue import AutoGoal, BudgetRequest, Catalogue, Resolved
-from service.engine.costs import StageCosts
+from service.engine.costs import Lanes, StageCosts
 from service.engine.steering import LOOK_EVERY_S, Steering
 from service.errors import AboveCeilingError, OverloadedError
 from service.metrics import Metrics
@@ -49,8 +49,7 @@ class Site:
             self.budget,
             self.admission,
             lambda images: self.work_s,
-            costs,
-            1,
+            (Lanes(costs, 1),),
             clock=lambda: self.now_s,
             metrics=self.metrics,
             log=quiet_log(),
