@@ -9,8 +9,9 @@ from models.tokens_to_token import TokensToToken
 
 COMPILER = "inductor"
 
-# All modules share one cache of compiled code: an entry for each kind and shape, not the eight of one function.
-_RECOMPILE_LIMIT = 64
+# All modules share one cache of compiled code: an entry for each kind, shape and device, not the eight of one function.
+# Beyond the limit they would be computed as they are written, with no more than a warning.
+_RECOMPILE_LIMIT = 256
 
 
 def compile_parts(model: DVT, compiler: str = COMPILER, *, any_batch: bool) -> None:
