@@ -10,22 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models import policy
-from models.policy import Measure
+from models.policy import ExitMeasure
 from service.engine.job import Job
 from service.errors import DeadlineExceededError, InferenceFailedError, ServiceError
 from service.types import Answer, ExitReason, ExitRule, ExitTaken
-
-
-@dataclass(frozen=True)
-class ExitMeasure:
-    """How logits become a confidence: the measure, and one softmax temperature an exit."""
-
-    confidence: Measure
-    temperatures: tuple[float, ...]
-
-    @property
-    def exits(self) -> int:
-        return len(self.temperatures)
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,12 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from models.policy import ExitMeasure
 from models.preprocess import Pixels
 from service.backends.base import Slot, StageBackend, StageOutput
 from service.engine.batching import BatchLimits, Choice, next_batch
 from service.engine.costs import Lanes, StageCosts
-from service.engine.exits import ExitMeasure, judge, outcome_of
+from service.engine.exits import judge, outcome_of
 from service.engine.guard import DeepGuard
 from service.engine.job import Job
 from service.engine.kept import KEEP_NOTHING, KeptWork, Work

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from models.policy import ExitMeasure
 from service.engine.batching import BatchLimits
 from service.engine.draws import Draw
 from service.engine.engine import Engine
-from service.engine.exits import ExitMeasure
 from service.engine.fleet import Fleet
 from service.engine.guard import DeepGuard
 from service.engine.job import Job, Outcome

@@ -11,9 +11,9 @@ from itertools import count
 import numpy as np
 import pytest
 
+from models.policy import ExitMeasure
 from service.backends.base import Slot
 from service.engine.batching import BatchLimits
-from service.engine.exits import ExitMeasure
 from service.engine.fleet import Fleet
 from service.engine.job import Job
 from service.engine.kept import KEEP_NOTHING, KeptWork
