@@ -113,7 +113,6 @@ def build_service(loaded: Loaded, opened: Opened, log: logging.Logger, channel: 
     kept = KeptWork(
         _kept_limits(settings, backend),
         exits=exits,
-        classes=bundle.config.classes,
         clock=clock,
         metrics=metrics,
         devices=len(opened.devices),

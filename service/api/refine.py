@@ -131,6 +131,7 @@ def _order(
         # Nobody leaves before that exit, and everybody there.
         asked = (*(None,) * (number - 1), *(0.0,) * (exits - number))
         rule = ExitRule((None,) * (exits - 1), number)
+    top_k = min(query.top_k or service.settings.top_k, service.model.config.classes)
     deadline_s = None if query.deadline_ms is None else arrived_s + query.deadline_ms / 1000
     return Order(
         rule=rule,
@@ -138,7 +139,8 @@ def _order(
         by_budget=False,
         revision=in_force.revision,
         operating_point=in_force.operating_point,
-        top_k=min(query.top_k or service.settings.top_k, service.model.config.classes),
+        top_k=top_k,
+        classes=top_k,
         priority=query.priority,
         owner=owner,
         arrived_s=arrived_s,

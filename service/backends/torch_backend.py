@@ -6,6 +6,7 @@ Shapes: B batch, S input side in px, C classes.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -31,6 +32,7 @@ class TorchOutput:
     slots: Sequence[Slot]
     parts: tuple[Part, ...]
     handed_on: Mapping[str, Tensor]
+    brief: ClassVar[None] = None
 
     def keep(self, rows: Sequence[int]) -> None:
         if not self.parts:

@@ -65,7 +65,7 @@ class Scheduler:
         self._warm_px = warm_px
         self._stall_s = stall_s
         self._guard = guard or DeepGuard(1.0, clock)
-        self._kept = kept or KeptWork(KEEP_NOTHING, exits=measure.exits, classes=1, clock=clock, metrics=metrics)
+        self._kept = kept or KeptWork(KEEP_NOTHING, exits=measure.exits, clock=clock, metrics=metrics)
         self._device = device
         self._device_name = device_name
         self._slots = Slots(backend, self._kept, device)
@@ -301,7 +301,7 @@ class Scheduler:
         started_s = self._clock()
         try:
             output = self._backend.run(stage, slots, lane.number)
-            words = judge(self._measure, stage, output.logits, [job.rule for job in jobs])
+            words = judge(self._measure, stage, output, [job.rule for job in jobs], max(job.classes for job in jobs))
         except Exception as error:  # Whatever a runtime raises: the others of the batch must be answered.
             self._failed(lane, stage, jobs, error)
             return

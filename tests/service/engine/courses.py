@@ -80,7 +80,6 @@ class Course:
         self.kept = KeptWork(
             KEEPS if self.keeps else KEEP_NOTHING,
             exits=EXITS,
-            classes=4,
             clock=lambda: self.now_s,
             metrics=metrics,
             devices=len(slots),

@@ -42,9 +42,7 @@ class Site:
         self._order = count()
         self._coming: list[tuple[float, int]] = [(0.0, next(self._order)) for _ in range(in_flight)]
         metrics = Metrics("fake", "0", 3)
-        kept = KeptWork(
-            KEEP_NOTHING, exits=3, classes=4, clock=lambda: self.now_s, metrics=metrics, devices=len(slowness)
-        )
+        kept = KeptWork(KEEP_NOTHING, exits=3, clock=lambda: self.now_s, metrics=metrics, devices=len(slowness))
         self._schedulers = [
             Scheduler(
                 Timed(self, number, each),
