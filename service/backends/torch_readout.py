@@ -34,7 +34,7 @@ def readout(logits: Tensor, temperature: float, measure: Measure, k: int) -> Ten
     return torch.cat((confidence, ranked[:, :k], order[:, :k].double()), dim=-1)
 
 
-def brief_of(packed: NDArray[np.float64], classes: int) -> Brief:
-    """The same on the host; `classes` is C. Copies what it takes."""
+def brief_of(packed: NDArray[np.floating], classes: int) -> Brief:
+    """The same on the host, of an array of its own; `classes` is C."""
     k = packed.shape[1] // 2
-    return Brief(packed[:, 0].copy(), packed[:, 1 : 1 + k].copy(), packed[:, 1 + k :].astype(np.intp), classes)
+    return Brief(packed[:, 0], packed[:, 1 : 1 + k], packed[:, 1 + k :].astype(np.intp), classes)

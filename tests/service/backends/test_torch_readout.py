@@ -54,13 +54,3 @@ def test_what_is_no_number_stays_none_and_spoils_no_other_image(
 @every_measure
 def test_a_thousand_equal_classes_come_in_their_order(measure: Measure) -> None:
     assert_alike(np.zeros((3, 1000), np.float32), 1.0, measure, 16)
-
-
-def test_a_brief_outlives_the_buffer_that_it_came_in() -> None:
-    packed = readout(torch.tensor([[0.0, 2.0, 1.0]]), 1.0, "margin", 2).numpy()
-    brief = brief_of(packed, 3)
-    before = brief.confidences.copy(), brief.probabilities.copy()
-    packed[:] = -1.0
-    np.testing.assert_array_equal(brief.classes, [[1, 2]])
-    np.testing.assert_array_equal(brief.confidences, before[0])
-    np.testing.assert_array_equal(brief.probabilities, before[1])
