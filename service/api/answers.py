@@ -92,7 +92,7 @@ def response_of(
 
 
 def predictions_of(model: Model, ranking: Ranking, top_k: int) -> list[Prediction]:
-    """The likeliest classes, the likeliest first; of an exit reached before for others, as many as are known."""
+    """The likeliest classes, the likeliest first; of an exit that was reached before, no more than are known."""
     labels = model.config.labels
     return [
         Prediction(label=labels[best.index], index=best.index, probability=best.probability)

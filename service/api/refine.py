@@ -56,7 +56,8 @@ class RefineBody(Strict):
 )
 async def refine(id: str, request: Request) -> Response:  # noqa: A002 (the name in the path)
     """By the `id` of a result, with the key (or from the address) that asked for it, within `DVT_REFINE_SECONDS`.
-    Stages that were run are not run again; an exit that was reached is given as it is."""
+    Stages that were run are not run again; an exit that was reached is given as it is: of it no more predictions may be
+    known than were asked for then, or 16, and a larger `top_k` gets these."""
     service = service_of(request)
     query = _read_query(request)
     check_engine(service)
