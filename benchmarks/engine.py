@@ -16,10 +16,10 @@ from queue import SimpleQueue
 import numpy as np
 
 from models.bundle import Bundle
+from models.policy import ExitMeasure
 from models.preprocess import Pixels
 from service.backends.base import Slot, StageBackend, StageOutput
 from service.engine.batching import BatchLimits
-from service.engine.exits import ExitMeasure
 from service.engine.job import Job, Outcome
 from service.engine.scheduler import Scheduler
 from service.engine.warmup import warm_up as measure_costs

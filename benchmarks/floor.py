@@ -55,7 +55,7 @@ class Direct:
         if profiles is None or profile not in profiles.named:
             raise ValueError(f"{opened.bundle.path} has no profile {profile!r}; `dvt profile` finds them")
         self._backend = opened.backend
-        self._measure = opened.measure
+        self._measure = opened.bundle.measure
         self._input = opened.bundle.config.input
         self._limits = ImageLimits(settings.max_image_bytes, settings.max_image_px)
         self._thresholds: Thresholds = profiles.named[profile].thresholds

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from models.config import DVTConfig
+from models.policy import ExitMeasure
 from models.profiles import Profiles
 from models.strict_json import SchemaError
 
@@ -58,6 +59,13 @@ class Bundle:
     @property
     def name(self) -> str:
         return self.path.name
+
+    @property
+    def measure(self) -> ExitMeasure:
+        """How confident its exits are; as they are written where it was never profiled."""
+        if self.profiles is None:
+            return ExitMeasure("max_softmax", (1.0,) * self.config.exits)
+        return ExitMeasure(self.profiles.confidence, tuple(exit_.temperature for exit_ in self.profiles.exits))
 
     def weights(self) -> dict[str, NDArray[np.float32]]:
         """State-dict name -> float32 array. Raises `BundleError`."""

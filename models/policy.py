@@ -3,6 +3,7 @@
 Shapes: n samples, C classes. Probabilities and confidences are 0..1.
 """
 
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
@@ -12,6 +13,18 @@ Measure = Literal["max_softmax", "margin", "entropy"]
 MEASURES: tuple[Measure, ...] = get_args(Measure)
 
 Floats = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class ExitMeasure:
+    """How logits become a confidence: the measure, and one softmax temperature an exit."""
+
+    confidence: Measure
+    temperatures: tuple[float, ...]
+
+    @property
+    def exits(self) -> int:
+        return len(self.temperatures)
 
 
 def softmax(logits: Floats, temperature: float = 1.0) -> Floats:

@@ -25,7 +25,6 @@ from service.engine.catalogue import Catalogue
 from service.engine.content import ContentKeys
 from service.engine.draws import Lottery
 from service.engine.engine import Engine
-from service.engine.exits import ExitMeasure
 from service.engine.feedback import Feedback
 from service.engine.fleet import Fleet
 from service.engine.guard import DeepGuard
@@ -54,13 +53,6 @@ class Opened:
     def backends(self) -> tuple[StageBackend, ...]:
         """One a device."""
         return (self.backend, *self.others)
-
-    @property
-    def measure(self) -> ExitMeasure:
-        profiles = self.bundle.profiles
-        if profiles is None:
-            return ExitMeasure("max_softmax", (1.0,) * self.bundle.config.exits)
-        return ExitMeasure(profiles.confidence, tuple(exit_.temperature for exit_ in profiles.exits))
 
 
 def open_bundle(settings: Settings, *, alone: bool = False) -> Opened:
@@ -121,7 +113,6 @@ def build_service(loaded: Loaded, opened: Opened, log: logging.Logger, channel: 
     kept = KeptWork(
         _kept_limits(settings, backend),
         exits=exits,
-        classes=bundle.config.classes,
         clock=clock,
         metrics=metrics,
         devices=len(opened.devices),
@@ -206,7 +197,7 @@ def _make_engine(
     schedulers = [
         Scheduler(
             backend,
-            opened.measure,
+            opened.bundle.measure,
             BatchLimits(settings.max_batch, settings.batch_delay_ms / 1000),
             clock=clock,
             metrics=metrics,

@@ -30,17 +30,83 @@ class ExitRule:
 
 
 @dataclass(frozen=True)
+class RankedClass:
+    """A class, by its number, and its probability."""
+
+    index: int
+    probability: float
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """Classes by their probability, the best first, of equals the lower number first: all C, or the best k of them.
+
+    Without `classes`, `probabilities` are those of all (C,) in the order of their numbers, ranked when somebody asks;
+    with `classes` (k,), best first, they are of these. `of` is C.
+    """
+
+    probabilities: NDArray[np.floating]
+    of: int
+    classes: NDArray[np.integer] | None = None
+
+    @property
+    def label(self) -> int:
+        """The best one's number."""
+        return int(self.probabilities.argmax() if self.classes is None else self.classes[0])
+
+    @property
+    def held(self) -> int:
+        """How many classes it tells of, from the best on."""
+        return len(self.probabilities)
+
+    @property
+    def nbytes(self) -> int:
+        return self.probabilities.nbytes + (0 if self.classes is None else self.classes.nbytes)
+
+    def tells(self, count: int) -> bool:
+        """Whether it holds so many classes, or all where there are fewer."""
+        return self.held >= min(count, self.of)
+
+    def best(self, count: int) -> list[RankedClass]:
+        """The first so many; fewer where no more are held."""
+        if self.classes is not None:
+            return list(map(RankedClass, self.classes[:count].tolist(), self.probabilities[:count].tolist()))
+        order = np.argsort(-self.probabilities, kind="stable")[:count]
+        return list(map(RankedClass, order.tolist(), self.probabilities[order].tolist()))
+
+    def whole(self) -> NDArray[np.floating]:
+        """Every class's probability (C,), by its number; of one that holds them all."""
+        assert self.held == self.of, f"{self.held} classes of {self.of} are held"
+        if self.classes is None:
+            return self.probabilities
+        probabilities = np.empty_like(self.probabilities)
+        probabilities[self.classes] = self.probabilities
+        return probabilities
+
+    def alone(self) -> "Ranking":
+        """The same with arrays of its own: a row would keep its whole batch's alive."""
+        if self.probabilities.base is None and (self.classes is None or self.classes.base is None):
+            return self
+        return Ranking(self.probabilities.copy(), self.of, None if self.classes is None else self.classes.copy())
+
+
+@dataclass(frozen=True)
 class ExitTaken:
-    """One exit's word on an image: its probabilities (C,), and what the rule asked for there."""
+    """One exit's word on an image, and what the rule asked for there."""
 
     number: int
-    probabilities: NDArray[np.floating]
+    ranking: Ranking
     confidence: float
     threshold: float | None
 
     @property
     def label(self) -> int:
-        return int(self.probabilities.argmax())
+        return self.ranking.label
+
+    def alone(self) -> "ExitTaken":
+        """The same, to be kept when its batch is gone."""
+        ranking = self.ranking.alone()
+        return self if ranking is self.ranking else ExitTaken(self.number, ranking, self.confidence, self.threshold)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ replica; a state that is gone, from the image. No Ray here: `Cluster` says what 
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,6 +72,7 @@ class RemoteOutput:
     stage: int
     slots: tuple[Slot, ...]
     answered: Answered
+    brief: ClassVar[None] = None
 
     @property
     def logits(self) -> NDArray[np.float32]:

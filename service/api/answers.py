@@ -3,9 +3,7 @@
 import secrets
 from collections.abc import Sequence
 
-import numpy as np
 from fastapi.responses import Response
-from numpy.typing import NDArray
 
 from service.api.deps import Model, Service
 from service.api.handlers import problem_of, problem_response
@@ -26,7 +24,7 @@ from service.api.tickets import Finished, Order
 from service.engine.feedback import Answered
 from service.errors import ServiceError
 from service.in_hand import IN_HAND, TracedImage
-from service.types import Answer
+from service.types import Answer, Ranking
 
 
 def result_of(
@@ -49,7 +47,7 @@ def result_of(
         service.kept.remember(result_id, finished.work, taken.number, order.owner)
     return ImageResult(
         id=result_id,
-        predictions=predictions_of(model, taken.probabilities, order.top_k),
+        predictions=predictions_of(model, taken.ranking, order.top_k),
         exit=ExitInfo(
             number=taken.number,
             of=model.config.exits,
@@ -93,12 +91,12 @@ def response_of(
     return Response(body.model_dump_json(), media_type="application/json")
 
 
-def predictions_of(model: Model, probabilities: NDArray[np.floating], top_k: int) -> list[Prediction]:
-    """The likeliest classes of (C,), the likeliest first."""
-    best = np.argsort(-probabilities, kind="stable")[:top_k]
+def predictions_of(model: Model, ranking: Ranking, top_k: int) -> list[Prediction]:
+    """The likeliest classes, the likeliest first; of an exit that was reached before, no more than are known."""
+    labels = model.config.labels
     return [
-        Prediction(label=model.config.labels[index], index=index, probability=float(probabilities[index]))
-        for index in map(int, best)
+        Prediction(label=labels[best.index], index=best.index, probability=best.probability)
+        for best in ranking.best(top_k)
     ]
 
 

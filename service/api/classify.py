@@ -138,18 +138,18 @@ def read_order(service: Service, query: ClassifyQuery, owner: str, arrived_s: fl
     rule = ExitRule(resolved.thresholds, query.max_exit or exits)
     deadline_s = None if query.deadline_ms is None else arrived_s + query.deadline_ms / 1000
     top_k = min(query.top_k or service.settings.top_k, service.model.config.classes)
-    by_budget = not own and query.max_exit is None
     return Order(
-        rule,
-        resolved,
-        by_budget,
-        in_force.revision,
-        in_force.operating_point,
-        top_k,
-        query.priority,
-        owner,
-        arrived_s,
-        deadline_s,
+        rule=rule,
+        resolved=resolved,
+        by_budget=not own and query.max_exit is None,
+        revision=in_force.revision,
+        operating_point=in_force.operating_point,
+        top_k=top_k,
+        classes=top_k,
+        priority=query.priority,
+        owner=owner,
+        arrived_s=arrived_s,
+        deadline_s=deadline_s,
     )
 
 

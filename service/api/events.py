@@ -228,7 +228,7 @@ def _exit_event(service: Service, order: Order, reached: Reached) -> ExitEvent:
             threshold=taken.threshold,
         ),
         leaves=reached.leaves,
-        predictions=predictions_of(model, taken.probabilities, order.top_k),
+        predictions=predictions_of(model, taken.ranking, order.top_k),
         compute=compute_of(model, taken.number),
         elapsed_ms=milliseconds(reached.elapsed_s),
     )

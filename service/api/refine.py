@@ -56,7 +56,8 @@ class RefineBody(Strict):
 )
 async def refine(id: str, request: Request) -> Response:  # noqa: A002 (the name in the path)
     """By the `id` of a result, with the key (or from the address) that asked for it, within `DVT_REFINE_SECONDS`.
-    Stages that were run are not run again; an exit that was reached is given as it is."""
+    Stages that were run are not run again; an exit that was reached is given as it is: of it no more predictions may be
+    known than were asked for then, or 16, and a larger `top_k` gets these."""
     service = service_of(request)
     query = _read_query(request)
     check_engine(service)
@@ -131,6 +132,7 @@ def _order(
         # Nobody leaves before that exit, and everybody there.
         asked = (*(None,) * (number - 1), *(0.0,) * (exits - number))
         rule = ExitRule((None,) * (exits - 1), number)
+    top_k = min(query.top_k or service.settings.top_k, service.model.config.classes)
     deadline_s = None if query.deadline_ms is None else arrived_s + query.deadline_ms / 1000
     return Order(
         rule=rule,
@@ -138,7 +140,8 @@ def _order(
         by_budget=False,
         revision=in_force.revision,
         operating_point=in_force.operating_point,
-        top_k=min(query.top_k or service.settings.top_k, service.model.config.classes),
+        top_k=top_k,
+        classes=top_k,
         priority=query.priority,
         owner=owner,
         arrived_s=arrived_s,

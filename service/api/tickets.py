@@ -29,7 +29,8 @@ T = TypeVar("T")
 @dataclass(frozen=True)
 class Order:
     """How the images of one request are to be treated. `by_budget`: whether they leave by the budget, so that what is
-    promised of it is promised of them."""
+    promised of it is promised of them. Of an exit `top_k` predictions are quoted; it is to tell of the best `classes`.
+    """
 
     rule: ExitRule
     resolved: Resolved
@@ -37,6 +38,7 @@ class Order:
     revision: int
     operating_point: int
     top_k: int
+    classes: int
     priority: int
     owner: str
     arrived_s: float
@@ -146,10 +148,11 @@ class Ticket:
             self._service.scheduler.notice_done()
 
     def _start_from_known(self, key: ContentKey) -> bool:
-        service, rule = self._service, self._order.rule
+        service, order = self._service, self._order
         work = service.kept.find(key)
-        words = () if work is None else replay(work.exits, rule, service.model.config.exits)
-        if work is None or not words:
+        words = () if work is None else replay(work.exits, order.rule, service.model.config.exits)
+        # Any of its exits may be told of, and be the answer when time is up.
+        if work is None or not words or not all(_tells(word, order.classes) for word in words):
             service.metrics.reuse("classify", "missed")
             return False
         if words[-1].reason is not None:
@@ -172,6 +175,7 @@ class Ticket:
             deadline_s=order.deadline_s,
             priority=order.priority,
             owner=order.owner,
+            classes=order.classes,
             deliver=self._deliver,
             released=self._service.admission.release,
             reached=self._reached if self._tells_exits else None,
@@ -285,6 +289,10 @@ async def finish_all(service: Service, order: Order, images: Sequence[ImageInput
         while len(finished) < len(images):
             finished |= {news.index: news for news in await mailbox.take() if isinstance(news, Finished)}
     return [finished[index] for index in range(len(images))]
+
+
+def _tells(word: Word, classes: int) -> bool:
+    return word.taken is not None and word.taken.ranking.tells(classes)
 
 
 def _expire(tickets: Iterable[Ticket]) -> None:

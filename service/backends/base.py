@@ -28,12 +28,42 @@ class BackendError(ValueError):
     """A bundle cannot be computed here: what is missing, and the way out."""
 
 
+BRIEF_CLASSES = 16
+"""Most classes of a brief. Answers quote five unless asked for more, and are seldom asked for more than ten; so many
+are 264 bytes an image, where the logits of 1000 classes are 4000."""
+
+
+@dataclass(frozen=True)
+class Brief:
+    """What a device makes of a batch's logits, by its bundle's measure, so that they need not leave it: confidences
+    (B,), and the best k of C classes (B, k) with their probabilities (B, k), the best first, of equals the lower one.
+
+    In float64, in which thresholds are compared. Arrays of its own, which later batches leave alone.
+    """
+
+    confidences: NDArray[np.floating]
+    probabilities: NDArray[np.floating]
+    classes: NDArray[np.integer]
+    of: int
+
+    def tells(self, count: int) -> bool:
+        """Whether it holds so many classes of each image, or all where there are fewer."""
+        held: int = self.classes.shape[1]
+        return held >= min(count, self.of)
+
+
 class StageOutput(Protocol):
     """One computed batch; valid until the next `run` of the same lane, whose buffers may be the same."""
 
     @property
+    def brief(self) -> Brief | None:
+        """None where the host has the logits anyway."""
+        ...
+
+    @property
     def logits(self) -> NDArray[np.float32]:
-        """(B, C). An array of its own, which later batches leave alone."""
+        """(B, C). An array of its own, which later batches leave alone; where there is a brief, fetched when asked for,
+        while the output is valid."""
         ...
 
     def keep(self, rows: Sequence[int]) -> None:

@@ -1,9 +1,9 @@
 """Stages as CUDA graphs: one for each stage, bucket and lane, captured at the first batch and then launched as a whole.
 
 A graph reads slot numbers from a buffer that never moves, gathers images and state from the arena by them, computes the
-stage and leaves logits and what is handed on in buffers that never move either. The graphs of a lane share one memory
-pool, since only one of them runs at a time. On a CPU, which has no graphs, the same buffers are used and the stage is
-computed as it is: so everything but the capture can be tested without a GPU.
+stage and leaves logits, their brief and what is handed on in buffers that never move either. The graphs of a lane share
+one memory pool, since only one of them runs at a time. On a CPU, which has no graphs, the same buffers are used and the
+stage is computed as it is: so everything but the capture can be tested without a GPU.
 """
 
 import threading
@@ -129,6 +129,7 @@ class StageGraph:
             return self._output
         fresh = self._compute(index)
         self._output.logits.copy_(fresh.logits)
+        self._output.brief.copy_(fresh.brief)
         for name, buffer in self._output.handed_on.items():
             buffer.copy_(fresh.handed_on[name])
         return self._output

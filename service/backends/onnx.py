@@ -5,7 +5,7 @@ Shapes: B batch, S input side in px, C classes.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ class OnnxOutput:
     slots: Sequence[Slot]
     parts: tuple[Part, ...]
     handed_on: Mapping[str, NDArray[np.float32]]
+    brief: ClassVar[None] = None
 
     def keep(self, rows: Sequence[int]) -> None:
         values = self.handed_on

@@ -10,6 +10,7 @@ Shapes: B batch, S input side in px, C classes, R rows of a batch that stay.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import onnx
@@ -73,6 +74,7 @@ class DeviceOutput:
     stage: int
     slots: Sequence[Slot]
     handed_on: Values
+    brief: ClassVar[None] = None
 
     def keep(self, rows: Sequence[int]) -> None:
         self.tables.scatter(self.stage, [self.slots[row] for row in rows], rows, self.handed_on)

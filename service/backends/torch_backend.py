@@ -1,36 +1,41 @@
-"""What the torch backends have in common: slots on the device, a batch in, logits out. They differ in `_compute`.
+"""What the torch backends have in common: slots on the device, a batch in, its brief out. They differ in `_compute`.
 
 Shapes: B batch, S input side in px, C classes.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from models.bundle import Bundle
 from models.preprocess import Pixels
-from service.backends.base import Capacity, Precision, Slot
+from service.backends.base import Brief, Capacity, Precision, Slot
 from service.backends.layout import Part
 from service.backends.torch_arena import TorchArena
 from service.backends.torch_lanes import Lane, Numbers, open_lane
+from service.backends.torch_readout import brief_of
 from service.backends.torch_stages import Computed, TorchStages
 
 
 @dataclass(frozen=True)
 class TorchOutput:
-    """A computed batch: logits (B, C), and what the stage hands on (padding included), for the batch's slots."""
+    """A computed batch: its brief; logits (B, C) and what the stage hands on, on the device and with padding."""
 
-    logits: NDArray[np.float32]
+    brief: Brief
+    computed: Computed
     arena: TorchArena
     lane: Lane
     slots: Sequence[Slot]
     parts: tuple[Part, ...]
-    handed_on: Mapping[str, Tensor]
+
+    @property
+    def logits(self) -> NDArray[np.float32]:
+        with self.lane.working():
+            return self.lane.fetch(self.computed.logits[: len(self.slots)])
 
     def keep(self, rows: Sequence[int]) -> None:
         if not self.parts:
@@ -38,7 +43,7 @@ class TorchOutput:
         with self.lane.working():
             chosen = self.lane.numbers(Numbers.ROWS, rows)
             stayers = self.lane.numbers(Numbers.STAYERS, [self.slots[row] for row in rows])
-            values = {name: tensor.index_select(0, chosen) for name, tensor in self.handed_on.items()}
+            values = {name: tensor.index_select(0, chosen) for name, tensor in self.computed.handed_on.items()}
             self.arena.scatter(stayers, self.parts, values)
             self.lane.mark()
 
@@ -90,8 +95,8 @@ class TorchBackend(ABC):
         mine = self._lanes[lane]
         with mine.working(after=(self._arena.arrivals, *self._lanes)):
             computed = self._compute(stage, slots, mine)
-            logits = mine.fetch(computed.logits[: len(slots)])
-        return TorchOutput(logits, self._arena, mine, slots, self._layout.handed_on(stage), computed.handed_on)
+            brief = brief_of(mine.fetch(computed.brief[: len(slots)]), computed.logits.shape[1])
+        return TorchOutput(brief, computed, self._arena, mine, slots, self._layout.handed_on(stage))
 
     def release(self, slot: Slot) -> None:
         self._arena.release(slot)

@@ -4,7 +4,7 @@ In half precision the linear layers and convolutions are stored and computed so;
 softmax, a Performer's random features) stays in float32, as autocast and the model itself have it. State is kept in the
 same precision.
 
-Shapes: B batch, S input side in px, C classes.
+Shapes: B batch, S input side in px, C classes, k of them.
 """
 
 from collections.abc import Mapping
@@ -16,15 +16,18 @@ from torch import Tensor, nn
 from models.bundle import Bundle
 from models.compiling import compile_parts
 from models.dvt import State, load_bundle
-from service.backends.base import Precision
+from service.backends.base import BRIEF_CLASSES, Precision
 from service.backends.layout import state_layout
+from service.backends.torch_readout import readout
 
 
 @dataclass(frozen=True)
 class Computed:
-    """A stage's logits (B, C) in float32, and what it hands on, by name; all on the device."""
+    """A stage's logits (B, C) in float32, what its exit says by them (B, 1 + 2k) as `readout` packs it, and what it
+    hands on, by name; all on the device."""
 
     logits: Tensor
+    brief: Tensor
     handed_on: Mapping[str, Tensor]
 
 
@@ -36,6 +39,8 @@ class TorchStages:
         self.layout = state_layout(bundle.config)
         self.device = device
         self.dtype: torch.dtype = getattr(torch, precision)
+        self._measure = bundle.measure
+        self._brief_classes = min(bundle.config.classes, BRIEF_CLASSES)
         self._model = load_bundle(bundle.path).to(device)
         self._is_half = precision != "float32"
         if self._is_half:
@@ -53,4 +58,7 @@ class TorchStages:
             output = self._model.forward_stage(stage - 1, images, upstream)
         parts = self.layout.handed_on(stage)
         handed_on = {part.name: getattr(output.state, part.name).to(self.dtype) for part in parts}
-        return Computed(output.logits.float(), handed_on)
+        logits = output.logits.float()
+        temperature = self._measure.temperatures[stage - 1]
+        brief = readout(logits, temperature, self._measure.confidence, self._brief_classes)
+        return Computed(logits, brief, handed_on)

@@ -3,6 +3,7 @@
 Shapes: B batch, C classes. Exits are numbered from 1.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -10,22 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models import policy
-from models.policy import Measure
+from models.policy import ExitMeasure
+from service.backends.base import StageOutput
 from service.engine.job import Job
 from service.errors import DeadlineExceededError, InferenceFailedError, ServiceError
-from service.types import Answer, ExitReason, ExitRule, ExitTaken
-
-
-@dataclass(frozen=True)
-class ExitMeasure:
-    """How logits become a confidence: the measure, and one softmax temperature an exit."""
-
-    confidence: Measure
-    temperatures: tuple[float, ...]
-
-    @property
-    def exits(self) -> int:
-        return len(self.temperatures)
+from service.types import Answer, ExitReason, ExitRule, ExitTaken, Ranking
 
 
 @dataclass(frozen=True)
@@ -37,26 +27,49 @@ class Word:
     reason: ExitReason | None
 
 
-def judge(measure: ExitMeasure, stage: int, logits: NDArray[np.float32], rules: Sequence[ExitRule]) -> tuple[Word, ...]:
-    """Each image's word at this exit, by its own rule. Raises `ValueError` for logits that are not (B, C)."""
-    if logits.ndim != 2 or logits.shape[0] != len(rules):
-        raise ValueError(f"stage {stage} gave logits of shape {logits.shape} for {len(rules)} images")
-    with np.errstate(all="ignore"):
-        probabilities = policy.softmax(logits.astype(np.float64), measure.temperatures[stage - 1])
-        confidences = policy.confidence(probabilities, measure.confidence)
+def judge(
+    measure: ExitMeasure, stage: int, output: StageOutput, rules: Sequence[ExitRule], classes: int
+) -> tuple[Word, ...]:
+    """Each image's word at this exit, by its own rule, with at least the best `classes` classes, or all of fewer.
+
+    Raises `ValueError` for an output that is not of so many images.
+    """
+    confidences, rankings = _read(measure, stage, output, classes)
+    if len(rankings) != len(rules):
+        raise ValueError(f"stage {stage} computed {len(rankings)} images of {len(rules)}")
     is_last = stage == measure.exits
     thresholds = [None if is_last else rule.thresholds[stage - 1] for rule in rules]
     # Most of a batch share one threshold, the budget's: one comparison for each that occurs.
-    leaves = {threshold: policy.leaves(confidences, threshold) for threshold in set(thresholds)}
-    return tuple(
-        _word(
-            ExitTaken(stage, probabilities[row], float(confidences[row]), threshold),
-            leaves=bool(leaves[threshold][row]),
-            is_last=is_last,
-            max_exit=rules[row].max_exit,
-        )
-        for row, threshold in enumerate(thresholds)
-    )
+    leaves = {threshold: policy.leaves(confidences, threshold).tolist() for threshold in set(thresholds)}
+    words = []
+    for row, confidence in enumerate(confidences.tolist()):
+        if not math.isfinite(confidence):
+            words.append(Word(None, "guard" if is_last else None))
+            continue
+        threshold, ranking = thresholds[row], rankings[row]
+        reason = _reason(stage, leaves=leaves[threshold][row], is_last=is_last, max_exit=rules[row].max_exit)
+        if reason is None:
+            ranking = ranking.alone()
+        words.append(Word(ExitTaken(stage, ranking, confidence, threshold), reason))
+    return tuple(words)
+
+
+def _read(
+    measure: ExitMeasure, stage: int, output: StageOutput, classes: int
+) -> tuple[NDArray[np.floating], list[Ranking]]:
+    """Confidences (B,), and each image's classes."""
+    brief = output.brief
+    if brief is not None and brief.tells(classes):
+        rows = zip(brief.probabilities, brief.classes, strict=True)
+        return brief.confidences, [Ranking(best, brief.of, numbers) for best, numbers in rows]
+    logits = output.logits
+    if logits.ndim != 2:
+        raise ValueError(f"stage {stage} gave logits of shape {logits.shape}, not (images, classes)")
+    with np.errstate(all="ignore"):
+        probabilities = policy.softmax(logits.astype(np.float64), measure.temperatures[stage - 1])
+        # The brief's where there is one: that another image asks for more classes must not move a last bit here.
+        confidences = policy.confidence(probabilities, measure.confidence) if brief is None else brief.confidences
+    return confidences, [Ranking(row, logits.shape[1]) for row in probabilities]
 
 
 def replay(exits: Sequence[ExitTaken], rule: ExitRule, last: int) -> tuple[Word, ...]:
@@ -71,16 +84,6 @@ def replay(exits: Sequence[ExitTaken], rule: ExitRule, last: int) -> tuple[Word,
         if reason is not None:
             break
     return tuple(words)
-
-
-def _word(taken: ExitTaken, *, leaves: bool, is_last: bool, max_exit: int) -> Word:
-    if not np.isfinite(taken.confidence):
-        return Word(None, "guard" if is_last else None)
-    reason = _reason(taken.number, leaves=leaves, is_last=is_last, max_exit=max_exit)
-    if reason is not None:
-        return Word(taken, reason)
-    # A copy: one image that stays would keep its whole batch's probabilities alive.
-    return Word(replace(taken, probabilities=taken.probabilities.copy()), None)
 
 
 def _reason(number: int, *, leaves: bool, is_last: bool, max_exit: int) -> ExitReason | None:

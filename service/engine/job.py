@@ -19,6 +19,7 @@ class Job:
     `deadline_s` and `arrived_s` are of the monotonic clock. `owner`: whose it is, a key's name or an address.
     `deliver` is called with the outcome, from whichever thread won the claim; `released` is called once, when nothing
     of the job is held any more. `reached` is told of each exit, in order, and whether its rule has it leave there.
+    `classes`: how many each exit is to tell of, the best ones; fewer where there are not so many.
     `draw`: of one that is audited, told how it ends. `work`: where what it computes is kept for others.
     """
 
@@ -30,6 +31,7 @@ class Job:
         deadline_s: float | None,
         priority: int,
         owner: str = "",
+        classes: int = 1,
         deliver: Callable[[Outcome], None],
         released: Callable[[], None],
         reached: Callable[[ExitTaken, bool], None] | None = None,
@@ -40,6 +42,7 @@ class Job:
         self.arrived_s = arrived_s
         self.deadline_s = deadline_s
         self.owner = owner
+        self.classes = classes
         self.draw = draw
         self.work = work
         self.is_background = priority >= BACKGROUND

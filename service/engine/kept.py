@@ -8,7 +8,7 @@ while nobody goes on with it. A newcomer that finds no free slot takes the one t
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
 from service.backends.base import Slot
@@ -16,11 +16,10 @@ from service.engine.resting import Resting
 from service.metrics import Metrics
 from service.types import Clock, ContentKey, ExitTaken
 
-# Of a result's id and of a work, beside its probabilities: what CPython takes for them, rounded up.
+# Of a result's id, a work and an exit, beside its probabilities: what CPython takes for them, rounded up.
 _ID_BYTES = 400
 _WORK_BYTES = 1200
-_EXIT_BYTES = 400
-_ELEMENT_BYTES = 8
+_EXIT_BYTES = 500
 
 
 Standing = Literal["resting", "running", "gone"]
@@ -43,6 +42,16 @@ class Work:
     used_s: float = 0.0
     device: int = 0
     waiting: list[Callable[[], None]] = field(default_factory=list)
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """What it can answer: so many classes at each of its exits, and so many exits."""
+        return min((taken.ranking.held for taken in self.exits), default=0), len(self.exits)
+
+    @property
+    def nbytes(self) -> int:
+        """In memory, about."""
+        return _WORK_BYTES + sum(map(_exit_bytes, self.exits))
 
 
 @dataclass(frozen=True)
@@ -78,21 +87,18 @@ KEEP_NOTHING = KeptLimits(keep_s=0.0, slots=0, answers_bytes=0, finds_content=Fa
 
 
 class KeptWork:
-    """Of a cascade of so many exits and classes, computed on so many devices (numbered from 0). Thread-safe; a slot is
-    only ever handed to a lane of its device, which releases it: `rest`, `take_oldest` and `take_released` are for
-    that."""
+    """Of a cascade of so many exits, computed on so many devices (numbered from 0). Thread-safe; a slot is only ever
+    handed to a lane of its device, which releases it: `rest`, `take_oldest` and `take_released` are for that."""
 
-    def __init__(
-        self, limits: KeptLimits, *, exits: int, classes: int, clock: Clock, metrics: Metrics, devices: int = 1
-    ) -> None:
+    def __init__(self, limits: KeptLimits, *, exits: int, clock: Clock, metrics: Metrics, devices: int = 1) -> None:
         self.limits = limits
         self._exits = exits
         self._clock = clock
         self._metrics = metrics
-        self._work_bytes = _WORK_BYTES + exits * (_EXIT_BYTES + classes * _ELEMENT_BYTES)
         self._lock = threading.Lock()
         # Each in the order of last use, which is that of ending too: what rests or is refinable is so for one time.
         self._works: OrderedDict[Work, None] = OrderedDict()
+        self._works_bytes = 0
         self._resting = tuple(Resting() for _ in range(devices))
         self._ids: OrderedDict[str, Remembered] = OrderedDict()
         self._by_content: dict[ContentKey, Work] = {}
@@ -132,6 +138,8 @@ class KeptWork:
                 self._give_up(work)
                 return
             work.used_s = now_s
+            if work not in self._works:
+                self._works_bytes += work.nbytes
             self._works[work] = None
             self._works.move_to_end(work)
             self._resting[work.device].use(work)
@@ -185,8 +193,10 @@ class KeptWork:
             if taken is None:
                 self._give_up(work)
             else:
-                # A copy: a row would keep its whole batch's probabilities alive.
-                work.exits = (*work.exits, replace(taken, probabilities=taken.probabilities.copy()))
+                taken = taken.alone()
+                work.exits = (*work.exits, taken)
+                if work in self._works:  # Room for it is made when it is answered with.
+                    self._works_bytes += _exit_bytes(taken)
             calls, work.waiting = work.waiting, []
         for call in calls:
             call()
@@ -245,7 +255,7 @@ class KeptWork:
     @property
     def answers_bytes(self) -> int:
         """What everything but the states takes, about."""
-        return len(self._works) * self._work_bytes + len(self._ids) * _ID_BYTES
+        return self._works_bytes + len(self._ids) * _ID_BYTES
 
     # With the lock held.
 
@@ -280,9 +290,10 @@ class KeptWork:
                 self._give_up(work)
 
     def _find_by_content(self, key: ContentKey, work: Work) -> None:
-        """Of two that were computed at once, the deeper one is found."""
+        """Of several the one that tells of most classes is found, of those the deepest: were it the deepest alone, who
+        needs more classes would have the image computed every time."""
         before = self._by_content.get(key)
-        if before is None or len(before.exits) <= len(work.exits):
+        if before is None or before.reach <= work.reach:
             self._by_content[key] = work
             if before is not None and not self._is_found(before):
                 self._give_up(before)
@@ -293,7 +304,13 @@ class KeptWork:
     def _give_up(self, work: Work) -> None:
         """Its ids stand for nothing any more, and age as they are."""
         work.is_wanted = False
-        self._works.pop(work, None)
+        if work in self._works:
+            del self._works[work]
+            self._works_bytes -= work.nbytes
         if work.key is not None and self._by_content.get(work.key) is work:
             del self._by_content[work.key]
         self._resting[work.device].let_go(work)
+
+
+def _exit_bytes(taken: ExitTaken) -> int:
+    return _EXIT_BYTES + taken.ranking.nbytes

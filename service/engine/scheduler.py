@@ -13,11 +13,12 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from models.policy import ExitMeasure
 from models.preprocess import Pixels
 from service.backends.base import Slot, StageBackend, StageOutput
 from service.engine.batching import BatchLimits, Choice, next_batch
 from service.engine.costs import Lanes, StageCosts
-from service.engine.exits import ExitMeasure, judge, outcome_of
+from service.engine.exits import judge, outcome_of
 from service.engine.guard import DeepGuard
 from service.engine.job import Job
 from service.engine.kept import KEEP_NOTHING, KeptWork, Work
@@ -64,7 +65,7 @@ class Scheduler:
         self._warm_px = warm_px
         self._stall_s = stall_s
         self._guard = guard or DeepGuard(1.0, clock)
-        self._kept = kept or KeptWork(KEEP_NOTHING, exits=measure.exits, classes=1, clock=clock, metrics=metrics)
+        self._kept = kept or KeptWork(KEEP_NOTHING, exits=measure.exits, clock=clock, metrics=metrics)
         self._device = device
         self._device_name = device_name
         self._slots = Slots(backend, self._kept, device)
@@ -300,7 +301,7 @@ class Scheduler:
         started_s = self._clock()
         try:
             output = self._backend.run(stage, slots, lane.number)
-            words = judge(self._measure, stage, output.logits, [job.rule for job in jobs])
+            words = judge(self._measure, stage, output, [job.rule for job in jobs], max(job.classes for job in jobs))
         except Exception as error:  # Whatever a runtime raises: the others of the batch must be answered.
             self._failed(lane, stage, jobs, error)
             return

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from models import load_bundle
 from models.bundle import Bundle, BundleError, read_bundle, write_bundle, write_graphs, write_profiles
+from models.policy import ExitMeasure
 from models.profiles import PROFILE_NAMES, ExitProfile, OperatingPoint, Profiles
 from tests.models.small_cascades import NOTHING, patch_stage, pixels, small_cascade, small_config, weights_of
 
@@ -62,6 +63,13 @@ def test_what_is_written_is_read_back(bundle: Bundle) -> None:
     assert [graph.read_bytes() for graph in found.onnx] == list(GRAPHS)
     assert (bundle.path / "README.md").read_text() == "# Small\n"
     assert (bundle.path / "splits.json").read_text() == "{}"
+
+
+def test_exits_are_measured_as_they_were_profiled_or_as_they_are(bundle: Bundle) -> None:
+    assert bundle.measure == ExitMeasure("max_softmax", (1.0, 1.0))
+    exits = (ExitProfile(2, 0.1, 0.8, 1.5), ExitProfile(4, 0.4, 0.9, 0.7))
+    profiled = replace(bundle, profiles=replace(profiles_of(bundle), confidence="margin", exits=exits))
+    assert profiled.measure == ExitMeasure("margin", (1.5, 0.7))
 
 
 def test_graphs_and_splits_may_be_missing(tmp_path: Path) -> None:

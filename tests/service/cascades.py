@@ -20,21 +20,25 @@ from starlette.testclient import TestClient
 
 from models.bundle import Bundle
 from models.config import BackboneConfig, ConvStep, ConvTokenizer, DVTConfig, InputConfig, StageConfig
+from models.policy import ExitMeasure
 from models.preprocess import Pixels
 from models.profiles import Certificate, Claim, ClaimGrid, ExitProfile, OperatingPoint, Profiles, Split
 from service.api.app import create_app
 from service.api.deps import Service
-from service.backends.base import Slot, SlotPool
+from service.backends.base import Brief, Slot, SlotPool
 from service.engine.fleet import Fleet
 from service.engine.scheduler import Scheduler
 from service.main import Opened, build_service
 from service.settings import Loaded, Settings
+from tests.service.briefs import brief_of
 
 SIZE_PX = 8
 LABELS = ("apple", "bell", "cat", "dog")
 # What the warm-up computes is all black. The script treats it as a device would, without waiting, failing or telling.
 BLACK = 0
 GMACS = (0.1, 0.3, 1.0)
+# By which a bundle without profiles is judged, and that of `small_profiles`.
+MEASURE = ExitMeasure("max_softmax", (1.0,) * 8)
 ADMIN_KEY = "let-me-in"
 
 
@@ -46,11 +50,11 @@ ADMIN = bearer(ADMIN_KEY)
 WEIGHTS_SHA256, CONFIG_SHA256 = "a" * 64, "c" * 64
 
 
-def small_config(exits: int = 3) -> DVTConfig:
+def small_config(exits: int = 3, labels: tuple[str, ...] = LABELS) -> DVTConfig:
     """A configuration whose network is never built."""
     stages = tuple(StageConfig(grid, ConvTokenizer(grid, (ConvStep(8, 1),))) for grid in range(2, 2 + exits))
     backbone = BackboneConfig(8, 1, 1, mlp_ratio=1, qkv_bias=True, norm_eps=1e-5, position="learned")
-    return DVTConfig("fake", backbone, stages, InputConfig(SIZE_PX, SIZE_PX), LABELS)
+    return DVTConfig("fake", backbone, stages, InputConfig(SIZE_PX, SIZE_PX), labels)
 
 
 def small_profiles() -> Profiles:
@@ -116,6 +120,7 @@ class FakeOutput:
     logits: NDArray[np.float32]
     slots: tuple[Slot, ...]
     held: dict[Slot, FakeState]
+    brief: Brief | None = None
 
     def keep(self, rows: Sequence[int]) -> None:
         for slot in (self.slots[row] for row in rows):
@@ -128,6 +133,7 @@ class FakeBackend:
     """Runs a script instead of a network. `batches` tells what it was asked for: (stage, kinds), and `warmed` what the
     warm-up ran: (stage, images).
 
+    With `brief_classes` its outputs have a brief of so many classes, as those of a device do.
     With a `gate`, the stages from `gate_before` on wait until it is opened; with a `warm_gate`, their warm-up does.
     """
 
@@ -141,6 +147,8 @@ class FakeBackend:
     stage_seconds: float = 0.0
     poison: frozenset[int] = frozenset()
     name: str = "fake"
+    labels: tuple[str, ...] = LABELS
+    brief_classes: int | None = None
     batches: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)
     warmed: list[tuple[int, int]] = field(default_factory=list)
     held: dict[Slot, FakeState] = field(default_factory=dict)
@@ -183,12 +191,14 @@ class FakeBackend:
         del self.held[slot]
 
     def _output(self, stage: int, slots: Sequence[Slot], kinds: Sequence[int]) -> FakeOutput:
-        return FakeOutput(np.stack([self._logits(kind, stage) for kind in kinds]), tuple(slots), self.held)
+        logits = np.stack([self._logits(kind, stage) for kind in kinds])
+        brief = None if self.brief_classes is None else brief_of(logits, MEASURE, stage, self.brief_classes)
+        return FakeOutput(logits, tuple(slots), self.held, brief)
 
     def _logits(self, kind: int, stage: int) -> NDArray[np.float32]:
         confidence = self.script(kind, stage)
-        rest = (1 - confidence) / (len(LABELS) - 1)
-        probabilities = np.full(len(LABELS), rest, np.float32)
+        rest = (1 - confidence) / (len(self.labels) - 1)
+        probabilities = np.full(len(self.labels), rest, np.float32)
         probabilities[self.label_of(kind, stage)] = confidence
         return np.log(probabilities)
 
@@ -231,7 +241,12 @@ def make_service(
         **settings,
     }
     bundle = Bundle(
-        folder / "small-bundle", small_config(backend.stages), CONFIG_SHA256, WEIGHTS_SHA256, profiles, None
+        folder / "small-bundle",
+        small_config(backend.stages, backend.labels),
+        CONFIG_SHA256,
+        WEIGHTS_SHA256,
+        profiles,
+        None,
     )
     loaded = Loaded(Settings.model_validate(values), secret_files or {}, ())
     devices = tuple(f"fake:{number}" for number in range(1 + len(others)))

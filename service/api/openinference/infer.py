@@ -3,7 +3,7 @@
 import asyncio
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -20,7 +20,7 @@ from service.api.openinference.model import outputs_of
 from service.api.openinference.parameters import read_parameters
 from service.api.openinference.paths import TAG, of_model
 from service.api.openinference.request import HEADER_LENGTH, AskedOutput, JsonLimits, flag, parse_request
-from service.api.openinference.response import Answered, Body, choose_outputs, tensors_of, write_body
+from service.api.openinference.response import Answered, Body, choose_outputs, classes_of, tensors_of, write_body
 from service.api.openinference.schemas import ERRORS, INFER_BODY, InferResponse
 from service.api.schemas import ClassifyQuery
 from service.api.tickets import Finished, Order, finish_all, until_gone
@@ -64,6 +64,7 @@ async def infer(request: Request) -> Response:
             asked = await asyncio.to_thread(read_inference, service, body, headers, query, take)
         del body
         order = read_order(service, asked.query, owner_of(request), arrived_s)
+        order = replace(order, classes=classes_of(asked.outputs, service.model))
         finished = await until_gone(request, finish_all(service, order, asked.images))
     answers = _answers(service, order, finished)
     tensors = tensors_of(answers, asked.outputs, service.model)
@@ -105,7 +106,7 @@ def _answers(service: Service, order: Order, finished: list[Finished]) -> list[A
         if isinstance(one.outcome, ServiceError):
             raise _naming(number, one.outcome) if len(finished) > 1 else one.outcome
     return [
-        Answered(result_of(service, order, one, one.outcome), one.outcome.exit.probabilities)
+        Answered(result_of(service, order, one, one.outcome), one.outcome.exit.ranking)
         for one in finished
         if isinstance(one.outcome, Answer)
     ]

@@ -17,6 +17,7 @@ from service.api.openinference.model import PROBABILITIES, VERSION, Datatype, Te
 from service.api.openinference.request import AskedOutput
 from service.api.schemas import ImageResult
 from service.errors import BadTensorError
+from service.types import Ranking
 
 _DTYPES: Mapping[Datatype, Any] = {"BYTES": object, "FP32": "<f4", "INT32": "<i4", "UINT8": "u1"}
 _ONE_OF_A_RESULT: Mapping[str, Callable[[ImageResult], object]] = {
@@ -31,10 +32,10 @@ _ONE_OF_A_RESULT: Mapping[str, Callable[[ImageResult], object]] = {
 
 @dataclass(frozen=True)
 class Answered:
-    """One image: its result, and the probabilities (C,) of all classes, of which that quotes the best."""
+    """One image: its result, and the classes as the exit ranks them, of which that quotes the best."""
 
     result: ImageResult
-    probabilities: NDArray[np.floating]
+    ranking: Ranking
 
 
 @dataclass(frozen=True)
@@ -94,18 +95,23 @@ def _tensor(
     rows: list[Any]
     if output.classification is not None:
         datatype = "BYTES"
-        rows = [_best(answer.probabilities, output.classification, labels) for answer in answers]
+        rows = [_best(answer.ranking, output.classification, labels) for answer in answers]
     elif output.name == PROBABILITIES:
-        rows = [answer.probabilities for answer in answers]
+        rows = [answer.ranking.whole() for answer in answers]
     else:
         rows = [[_ONE_OF_A_RESULT[output.name](answer.result)] for answer in answers]
     return OutputTensor(output.name, datatype, np.array(rows, _DTYPES[datatype]), bool(output.is_binary))
 
 
-def _best(probabilities: NDArray[np.floating], classes: int, labels: Sequence[str]) -> list[str]:
+def classes_of(outputs: Sequence[AskedOutput], model: Model) -> int:
+    """How many of the best classes an exit has to tell of, for these outputs."""
+    asked = (output.classification or model.config.classes if output.name == PROBABILITIES else 1 for output in outputs)
+    return min(max(asked), model.config.classes)
+
+
+def _best(ranking: Ranking, classes: int, labels: Sequence[str]) -> list[str]:
     """The most probable classes, the first first, each as `value:index:label`."""
-    order = np.argsort(-probabilities, kind="stable")[:classes]
-    return [f"{probabilities[index]:f}:{index}:{labels[index]}" for index in map(int, order)]
+    return [f"{best.probability:f}:{best.index}:{labels[best.index]}" for best in ranking.best(classes)]
 
 
 def write_body(

@@ -93,6 +93,9 @@ HALF = [
 ]
 
 
+TORCH = [kind for kind in (*FLOAT32, *HALF) if str(kind.id).startswith(("eager", "compiled", "cudagraph"))]
+
+
 class BrokenRuntimeError(RuntimeError):
     """What `break_once` makes a backend raise."""
 

@@ -11,17 +11,19 @@ from numpy.typing import NDArray
 
 from models.bundle import Bundle
 from models.dvt import load_bundle
-from service.backends.base import Slot, StageBackend
+from service.backends.base import BRIEF_CLASSES, Slot, StageBackend
 from tests.service.backends.kinds import (
     BOUNDS,
     CAPACITY,
     FLOAT32,
     HALF,
+    TORCH,
     BrokenRuntimeError,
     Kind,
     break_once,
     images,
 )
+from tests.service.briefs import brief_of
 
 Pixels = Sequence[NDArray[np.uint8]]
 Logits = list[NDArray[np.float32]]
@@ -126,9 +128,10 @@ def test_only_the_slots_of_kept_rows_are_written(kind: Kind, bundle: Bundle) -> 
     slots = [backend.begin(image) for image in images(4)]
     backend.run(1, slots).keep(range(4))
     before = backend.run(2, slots)
+    logits = before.logits
     before.keep([1])
     again = backend.run(2, [slots[0], slots[2], slots[3]])
-    assert_close(kind, [again.logits], [before.logits[[0, 2, 3]]])
+    assert_close(kind, [again.logits], [logits[[0, 2, 3]]])
     assert_close(kind, [backend.run(3, [slots[1]]).logits], [expected(bundle, images(4))[2][1:2]])
 
 
@@ -139,6 +142,38 @@ def test_slots_are_used_again_and_again_and_logits_once_given_stay(kind: Kind, b
     for seed, ours in enumerate(given):
         assert_close(kind, ours, expected(bundle, images(3, seed)))
     assert backend.slots_in_use == 0
+
+
+@pytest.mark.parametrize("kind", TORCH)
+def test_a_brief_is_what_the_policy_says_of_the_logits(kind: Kind, many_classes: Bundle) -> None:
+    backend, measure = kind.open(many_classes, CAPACITY), many_classes.measure
+    for seed, size in enumerate((5, 5, 1)):
+        slots = [backend.begin(image) for image in images(size, seed)]
+        for stage in range(1, backend.stages + 1):
+            output = backend.run(stage, slots)
+            ours, theirs = output.brief, brief_of(output.logits, measure, stage, BRIEF_CLASSES)
+            assert ours is not None
+            assert (ours.of, ours.classes.shape) == (40, (size, BRIEF_CLASSES))
+            np.testing.assert_array_equal(ours.classes, theirs.classes)
+            np.testing.assert_allclose(ours.probabilities, theirs.probabilities, rtol=1e-12)
+            np.testing.assert_allclose(ours.confidences, theirs.confidences, rtol=1e-12)
+            output.keep(range(size))
+        for slot in slots:
+            backend.release(slot)
+
+
+@pytest.mark.parametrize("kind", TORCH)
+def test_a_brief_once_given_stays(kind: Kind, bundle: Bundle) -> None:
+    backend = kind.open(bundle, CAPACITY)
+    slots = [backend.begin(image) for image in images(3)]
+    brief = backend.run(1, slots).brief
+    assert brief is not None
+    before = brief_of(backend.run(1, slots).logits, bundle.measure, 1, BRIEF_CLASSES)
+    for seed in range(3):
+        alone(backend, images(3, seed))
+    np.testing.assert_array_equal(brief.classes, before.classes)
+    np.testing.assert_allclose(brief.probabilities, before.probabilities, rtol=1e-12)
+    np.testing.assert_allclose(brief.confidences, before.confidences, rtol=1e-12)
 
 
 @every_backend

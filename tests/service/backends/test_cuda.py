@@ -10,9 +10,12 @@ from numpy.typing import NDArray
 
 from models.bundle import Bundle, read_bundle
 from models.dvt import load_bundle
-from service.backends.base import Capacity, StageBackend
+from models.policy import MEASURES, ExitMeasure, Measure
+from service.backends.base import BRIEF_CLASSES, Capacity, StageBackend
 from service.backends.choose import Named, Wanted, open_backend
 from service.backends.cuda import cuda_devices
+from service.backends.torch_readout import brief_of, readout
+from tests.service import briefs
 from tests.service.backends.kinds import BOUNDS, CAPACITY, FLOAT32, HALF, Kind, images
 
 SHIPPED = Path(__file__).parents[3] / "checkpoints" / "imagenette-hybrid"
@@ -72,6 +75,26 @@ def test_memory_does_not_grow(kind: Kind, bundle: Bundle) -> None:
         use(seed)
     torch.cuda.synchronize()
     assert torch.cuda.memory_allocated() == before_bytes
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("classes", [1, 10, 100, 1000, 5000])
+def test_what_an_exit_says_in_a_graph_is_what_the_policy_says(measure: Measure, classes: int) -> None:
+    """Equal logits included, and such as are no numbers. Devices sort rows of such lengths in different ways."""
+    logits = np.random.default_rng(0).normal(size=(64, classes)).astype(np.float32).round(1)
+    logits[3, 0], logits[5, -1] = np.nan, np.inf
+    given = torch.from_numpy(logits).to("cuda")
+    k = min(classes, BRIEF_CLASSES)
+    readout(given, 1.3, measure, k)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        packed = readout(given, 1.3, measure, k)
+    graph.replay()
+    ours, theirs = brief_of(packed.cpu().numpy(), classes), briefs.brief_of(logits, ExitMeasure(measure, (1.3,)), 1, k)
+    finite = np.isfinite(theirs.confidences)
+    np.testing.assert_array_equal(ours.classes[finite], theirs.classes[finite])
+    np.testing.assert_allclose(ours.probabilities, theirs.probabilities, rtol=1e-12)
+    np.testing.assert_allclose(ours.confidences, theirs.confidences, rtol=1e-12, atol=1e-14)
 
 
 @on_torch

@@ -133,7 +133,7 @@ def test_a_graph_is_captured_in_its_lanes_stream_with_workspaces_of_its_own(note
 
     def compute(index: Tensor) -> Computed:
         runs.append(index.tolist())
-        return Computed(torch.zeros(2, 5), {})
+        return Computed(torch.zeros(2, 5), torch.zeros(2, 11), {})
 
     with lane.working():
         graph = StageGraph(compute, lane.numbers(Numbers.BATCH, [3, 4]), lane, None)
@@ -148,7 +148,7 @@ def test_workspaces_are_let_go_between_the_first_runs_and_the_capture(noted: Not
 
     def compute(index: Tensor) -> Computed:
         noted("computes")
-        return Computed(torch.zeros(2, 5), {})
+        return Computed(torch.zeros(2, 5), torch.zeros(2, 11), {})
 
     StageGraph(compute, lane.numbers(Numbers.BATCH, [3, 4]), lane, None)
     assert noted.since() == [

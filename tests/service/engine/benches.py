@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from models.policy import ExitMeasure
 from service.engine.batching import BatchLimits
 from service.engine.draws import Draw
 from service.engine.engine import Engine
-from service.engine.exits import ExitMeasure
 from service.engine.fleet import Fleet
 from service.engine.guard import DeepGuard
 from service.engine.job import Job, Outcome
@@ -42,7 +42,6 @@ class Bench:
         self.kept = KeptWork(
             self.keeps or KEEP_NOTHING,
             exits=exits,
-            classes=4,
             clock=lambda: self.now_s,
             metrics=self.metrics,
             devices=len(self.backends),
@@ -76,6 +75,7 @@ class Bench:
         deadline_s: float | None = None,
         priority: int = 5,
         owner: str = "",
+        classes: int = 1,
         draw: Draw | None = None,
         work: Work | None = None,
     ) -> Job:
@@ -86,6 +86,7 @@ class Bench:
             deadline_s=deadline_s,
             priority=priority,
             owner=owner,
+            classes=classes,
             draw=draw,
             work=work or self.kept.begin(None),
             deliver=self.outcomes[number].append,

@@ -12,12 +12,13 @@ import numpy as np
 from hypothesis import event
 from hypothesis import strategies as st
 
+from models.policy import ExitMeasure
 from service.backends.base import Slot
 from service.engine.admission import Admission, AdmissionLimits
 from service.engine.batching import BACKGROUND, BatchLimits
 from service.engine.draws import Draw, Lottery
 from service.engine.engine import Engine
-from service.engine.exits import ExitMeasure, deadline_outcome
+from service.engine.exits import deadline_outcome
 from service.engine.fleet import Fleet
 from service.engine.job import Job, Outcome
 from service.engine.kept import KEEP_NOTHING, KeptLimits, KeptWork, Work
@@ -79,7 +80,6 @@ class Course:
         self.kept = KeptWork(
             KEEPS if self.keeps else KEEP_NOTHING,
             exits=EXITS,
-            classes=4,
             clock=lambda: self.now_s,
             metrics=metrics,
             devices=len(slots),

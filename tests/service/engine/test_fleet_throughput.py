@@ -11,9 +11,9 @@ from itertools import count
 import numpy as np
 import pytest
 
+from models.policy import ExitMeasure
 from service.backends.base import Slot
 from service.engine.batching import BatchLimits
-from service.engine.exits import ExitMeasure
 from service.engine.fleet import Fleet
 from service.engine.job import Job
 from service.engine.kept import KEEP_NOTHING, KeptWork
@@ -42,9 +42,7 @@ class Site:
         self._order = count()
         self._coming: list[tuple[float, int]] = [(0.0, next(self._order)) for _ in range(in_flight)]
         metrics = Metrics("fake", "0", 3)
-        kept = KeptWork(
-            KEEP_NOTHING, exits=3, classes=4, clock=lambda: self.now_s, metrics=metrics, devices=len(slowness)
-        )
+        kept = KeptWork(KEEP_NOTHING, exits=3, clock=lambda: self.now_s, metrics=metrics, devices=len(slowness))
         self._schedulers = [
             Scheduler(
                 Timed(self, number, each),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from service.backends.base import Slot
 from service.engine.kept import KeptLimits, KeptWork, Work
 from service.metrics import Metrics
-from service.types import ContentKey, ExitTaken
+from service.types import ContentKey, ExitTaken, Ranking
 
 EXITS, CLASSES = 3, 4
 LIMITS = KeptLimits(keep_s=60.0, slots=2, answers_bytes=1 << 20, finds_content=True)
@@ -32,21 +32,26 @@ class Shelf:
         self.kept = KeptWork(
             self.limits,
             exits=EXITS,
-            classes=CLASSES,
             clock=lambda: self.now_s,
             metrics=self.metrics,
             devices=self.devices,
         )
 
     def answered(
-        self, number: int, exits: int = 1, key: bytes | None = None, owner: str = ALICE, device: int = 0
+        self,
+        number: int,
+        exits: int = 1,
+        key: bytes | None = None,
+        owner: str = ALICE,
+        device: int = 0,
+        held: int = CLASSES,
     ) -> Work:
         """Result `id{number}` left at that exit; its state lay in slot `number`."""
         work = self.kept.begin(None if key is None else ContentKey(key))
         assert work is not None
         work.device = device
         for reached in range(1, exits + 1):
-            self.kept.reached(work, taken(reached))
+            self.kept.reached(work, taken(reached, held))
         self.kept.rest(work, Slot(number))
         self.kept.remember(f"id{number}", work, exits, owner)
         return work
@@ -57,8 +62,10 @@ class Shelf:
         return value
 
 
-def taken(number: int) -> ExitTaken:
-    return ExitTaken(number, np.full(CLASSES, 1 / CLASSES), 0.25, 0.9)
+def taken(number: int, held: int = CLASSES) -> ExitTaken:
+    """With the best `held` classes; all are equal."""
+    classes = None if held == CLASSES else np.arange(held)
+    return ExitTaken(number, Ranking(np.full(held, 1 / CLASSES), CLASSES, classes), 0.25, 0.9)
 
 
 def test_an_answer_is_found_by_its_id_by_its_owner_alone() -> None:
@@ -171,6 +178,17 @@ def test_the_same_content_is_found_and_of_two_that_ran_at_once_the_deeper_one() 
     assert found.work is flat, "an id stands for what it came from"
 
 
+def test_of_the_same_content_the_one_that_tells_of_more_classes_is_found_then_the_deeper_one() -> None:
+    shelf = Shelf()
+    shelf.answered(1, exits=3, key=b"same", held=2)
+    full = shelf.answered(2, exits=1, key=b"same")
+    assert shelf.kept.find(ContentKey(b"same")) is full
+    shelf.answered(3, exits=3, key=b"same", held=2)
+    assert shelf.kept.find(ContentKey(b"same")) is full
+    both = shelf.answered(4, exits=2, key=b"same")
+    assert shelf.kept.find(ContentKey(b"same")) is both
+
+
 def test_content_outlives_ids_and_state() -> None:
     shelf = Shelf()
     work = shelf.answered(1, key=b"same")
@@ -201,6 +219,22 @@ def test_memory_for_answers_is_bounded_and_what_was_used_longest_ago_goes() -> N
     assert shelf.kept.find(ContentKey(b"0")) is None
     assert shelf.kept.answer("id0", ALICE) is None
     assert shelf.evicted("answer", "full") > 0
+
+
+def test_memory_is_counted_by_what_exits_hold_and_is_nought_when_all_is_let_go() -> None:
+    shelf = Shelf(replace(LIMITS, finds_content=False))
+    work = shelf.answered(1, held=2)
+    few = shelf.kept.answers_bytes
+    shelf.answered(2)
+    assert shelf.kept.answers_bytes - few == few + taken(1).ranking.nbytes - taken(1, held=2).ranking.nbytes
+    before = shelf.kept.answers_bytes
+    shelf.kept.claim(work)
+    shelf.kept.reached(work, taken(2))
+    assert shelf.kept.answers_bytes > before
+    shelf.kept.remember("again", work, 2, ALICE)
+    shelf.now_s = 60.0
+    shelf.kept.take_released()
+    assert shelf.kept.answers_bytes == 0
 
 
 def test_an_image_that_is_asked_for_all_the_time_does_not_fill_it_with_its_ids() -> None:

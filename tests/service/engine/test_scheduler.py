@@ -27,7 +27,7 @@ def test_an_image_leaves_at_the_first_exit_that_is_confident_enough() -> None:
     answer = made.answer(0)
     assert (answer.exit.number, answer.reason, answer.stages_run) == (2, "confident", 2)
     assert answer.exit.confidence == pytest.approx(0.97)
-    assert int(answer.exit.probabilities.argmax()) == 7 % 4
+    assert answer.exit.label == 7 % 4
     assert len(answer.times.stages_s) == 2
 
 
@@ -77,6 +77,19 @@ def test_who_was_answered_while_its_batch_failed_is_not_computed_again() -> None
     made.wait()
     assert made.backend.batches == [(1, (1, 2, 66, 3)), (1, (1, 2)), (1, (66,))]
     assert made.outcomes[3] == []
+
+
+def test_where_one_image_of_a_batch_needs_more_classes_than_a_brief_holds_all_logits_are_read() -> None:
+    made = bench(sure_at({}), start=False, brief_classes=2)
+    for number, classes in enumerate((1, 3)):
+        made.submit(number, 1, classes=classes)
+    made.scheduler.start()
+    made.wait()
+    made.submit(2, 1, classes=2)
+    made.wait()
+    assert made.backend.batches == [(1, (1, 1)), (1, (1,))]
+    assert [made.answer(number).exit.ranking.held for number in range(3)] == [4, 4, 2]
+    assert [made.answer(number).exit.label for number in range(3)] == [1, 1, 1]
 
 
 def test_nothing_is_handed_on_for_who_was_answered_within_the_batch() -> None:
@@ -330,7 +343,7 @@ def test_every_job_is_answered_exactly_once_and_by_its_own_exit(
         else:
             assert isinstance(outcome, Answer)
             assert outcome.exit.number == min(3, exit_of_kind.get(kind, 1))
-            assert int(outcome.exit.probabilities.argmax()) == kind % 4
+            assert outcome.exit.label == kind % 4
     made.scheduler.stop()
 
 
