@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.gpu.ceilings import device_seconds
+from benchmarks.gpu.document import WayMeasured
 from models.reuse import resize_matrix
 
 Attend = Callable[["Operands"], Tensor]
@@ -74,15 +75,6 @@ def masked(operands: Operands) -> Tensor:
 
 
 WAYS: Mapping[str, Attend] = {"sum in memory": summed, "extra head dimensions": widened, "mask": masked}
-
-
-@dataclass(frozen=True)
-class WayMeasured:
-    """`error`: the distance from float64 over its norm. `seconds`: the median; None where the device cannot do it."""
-
-    way: str
-    error: float | None
-    seconds: float | None
 
 
 def measure(images: int, heads: int, width: int, device: torch.device, dtype: torch.dtype) -> list[WayMeasured]:
