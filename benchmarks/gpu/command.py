@@ -42,7 +42,7 @@ def measure(args: argparse.Namespace, device: torch.device) -> GpuDocument:
     ceilings = measure_ceilings(device)
     path = (args.results or RESULTS) / FILE.format(device=ceilings.device.lower().replace(" ", "-"))
     document = read_results(GpuDocument, path) or GpuDocument(environment(), ceilings)
-    todo = list(pieces(args, device, ceilings))
+    todo = [piece for piece in pieces(args, device, ceilings) if args.only in piece.note]
     with Progress("measuring", unit="") as progress:
         for number, piece in enumerate(todo):
             progress.update(number, len(todo), piece.note)

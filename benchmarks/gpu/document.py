@@ -55,11 +55,20 @@ class CascadeRun:
 
 @dataclass(frozen=True)
 class WayMeasured:
-    """`error`: the distance from float64 over its norm. `seconds`: the median; None where the device cannot do it."""
+    """One way to compute `case` for a batch of `images`.
+
+    `error`: the distance from float64 over its norm. `seconds`: the median; None where the device cannot do it or it
+    computes something else, for the `reason` given. `least_seconds`: what the device's ceilings allow.
+    """
 
     way: str
     error: float | None
     seconds: float | None
+    case: str
+    images: int
+    precision: Precision
+    least_seconds: float
+    reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -69,3 +78,5 @@ class GpuDocument:
     stages: tuple[StageTime, ...] = ()
     cascades: tuple[CascadeRun, ...] = ()
     relations: tuple[WayMeasured, ...] = ()
+    relation_networks: tuple[WayMeasured, ...] = ()
+    pointwise: tuple[WayMeasured, ...] = ()

@@ -10,10 +10,10 @@ from typing import cast
 
 import torch
 
-from benchmarks.gpu import relations
 from benchmarks.gpu.backends import geometry
 from benchmarks.gpu.cascades import cascade_runs
 from benchmarks.gpu.document import Ceilings, GpuDocument, Kind
+from benchmarks.gpu.kernels import kernel_cases
 from benchmarks.gpu.stages import stage_times
 from service.backends.base import Precision
 
@@ -46,11 +46,9 @@ def pieces(args: argparse.Namespace, device: torch.device, ceilings: Ceilings) -
                 partial(_has_cascade, run),
                 partial(_with_cascade, folder, run, args.jobs, max(batches), device),
             )
-    yield Piece(
-        "attention with reused relations",
-        lambda document: bool(document.relations),
-        partial(_with_relations, max(batches), args.precision, device),
-    )
+    of_kernels = tuple(map(int, args.kernel_batches.split(",")))
+    for each in kernel_cases(args.architectures.split(","), of_kernels, args.precision, device):
+        yield Piece(each.note, each.is_in, partial(each.add_to, device=device))
 
 
 _Key = tuple[str, Kind, Precision, int]
@@ -78,8 +76,3 @@ def _with_cascade(
     architecture, kind, precision, in_flight = key
     runs = cascade_runs(geometry(folder, architecture), kind, precision, in_flight, jobs, max_batch, device)
     return replace(document, cascades=(*document.cascades, *runs))
-
-
-def _with_relations(images: int, precision: Precision, device: torch.device, document: GpuDocument) -> GpuDocument:
-    ways = relations.measure(images, heads=4, width=64, device=device, dtype=getattr(torch, precision))
-    return replace(document, relations=tuple(ways))

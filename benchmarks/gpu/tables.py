@@ -19,15 +19,20 @@ def tables(document: GpuDocument) -> Iterator[Table]:
         ("architecture", "backend", "inside", "images/s", "outside of stages", "over the twin", "of the saving"),
         tuple(_cascade_rows(document.cascades)),
     )
-    yield Table(
-        "Attention with reused relations, last stage", ("way", "error", "ms"), tuple(map(_way_row, document.relations))
-    )
+    for title, ways in (
+        ("Attention with reused relations", document.relations),
+        ("The network over relations, at the small grid", document.relation_networks),
+        ("LayerNorm, product, GELU, product of an MLP", document.pointwise),
+    ):
+        if ways:
+            yield Table(title, ("case", "batch", "way", "error", "ms", "of the roofline"), tuple(map(_way_row, ways)))
 
 
 def _way_row(way: WayMeasured) -> tuple[str, ...]:
-    if way.error is None or way.seconds is None:
-        return (way.way, "-", "cannot")
-    return (way.way, f"{way.error:.1e}", f"{1000 * way.seconds:.3f}")
+    if way.seconds is None or way.error is None:
+        return (way.case, str(way.images), way.way, "-", "-", f"cannot: {way.reason}")
+    of_roofline = f"{100 * way.least_seconds / way.seconds:.1f} %"
+    return (way.case, str(way.images), way.way, f"{way.error:.1e}", f"{1000 * way.seconds:.4f}", of_roofline)
 
 
 def _stage_rows(rows: Sequence[StageTime]) -> Iterator[tuple[str, ...]]:
