@@ -143,7 +143,9 @@ def seconds_of_a_set(way: Way[T], operands: Sequence[T], device: torch.device) -
         for _ in range(_WARM_UP_PASSES):
             whole_pass()
     torch.cuda.current_stream(device).wait_stream(side)
+    # What products work in is to be the graph's own: it goes with the first graph of a stream that does.
+    torch._C._cuda_clearCublasWorkspaces()
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with torch.cuda.graph(graph, stream=side):
         whole_pass()
     return device_seconds(graph.replay, device) / len(operands)

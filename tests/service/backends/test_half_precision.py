@@ -17,7 +17,7 @@ from service.backends.cudagraph import CudaGraphBackend
 from service.backends.eager import EagerBackend
 from service.backends.torch_backend import TorchBackend
 from service.backends.torch_stages import TorchStages
-from tests.models.small_cascades import SIZE_PX, T2T_STAGES, small_config
+from tests.models.small_cascades import NOTHING, SIZE_PX, T2T_STAGES, small_config
 from tests.service.backends.kinds import BOUNDS
 
 HALF = pytest.mark.parametrize("precision", ["bfloat16", "float16"])
@@ -25,9 +25,9 @@ HALF = pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """Two stages; keys and queries so long that most random features lie beneath float16's smallest number."""
+    """One stage; keys and queries so long that most random features lie beneath float16's smallest number."""
     torch.manual_seed(0)
-    model = DVT(small_config(T2T_STAGES)).eval()
+    model = DVT(small_config(T2T_STAGES[:1], NOTHING, depth=1)).eval()
     with torch.no_grad():
         for module in model.modules():
             if isinstance(module, Performer):
@@ -76,7 +76,7 @@ def test_features_and_normaliser_are_float32_behind_layers_in_half_precision(
     [
         pytest.param(EagerBackend, id="eager"),
         pytest.param(CudaGraphBackend, id="cudagraph"),
-        pytest.param(partial(CompiledBackend, compiler="aot_eager"), id="compiled"),
+        pytest.param(partial(CompiledBackend, compiler="eager"), id="compiled"),
     ],
 )
 def test_every_backend_agrees_with_the_model_in_float32(
@@ -85,9 +85,6 @@ def test_every_backend_agrees_with_the_model_in_float32(
     backend = kind(bundle, "cpu", 1, Capacity(images=4, state_bytes=1 << 24, max_batch=4), precision)
     slots = [backend.begin(image) for image in pixels()]
     with torch.inference_mode():
-        expected = [logits.numpy() for logits in load_bundle(bundle.path)(torch.from_numpy(pixels()))]
-    for stage, reference in enumerate(expected, start=1):
-        output = backend.run(stage, slots)
-        largest = max(1.0, float(np.abs(reference).max()))
-        np.testing.assert_allclose(output.logits, reference, rtol=0, atol=BOUNDS[precision] * largest)
-        output.keep(range(len(slots)))
+        (expected,) = load_bundle(bundle.path)(torch.from_numpy(pixels()))
+    largest = max(1.0, float(expected.abs().max()))
+    np.testing.assert_allclose(backend.run(1, slots).logits, expected, rtol=0, atol=BOUNDS[precision] * largest)
