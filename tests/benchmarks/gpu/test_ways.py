@@ -1,11 +1,13 @@
 """What a way must show before it is given a time, and what it is given none for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.gpu import ways
 from benchmarks.gpu.document import Ceilings, WayMeasured
 from benchmarks.gpu.roofline import Product
 from benchmarks.gpu.ways import Case, as_served, measure, relative_error, sets_of
@@ -78,6 +80,49 @@ def test_sets_of_operands_take_turns_until_the_cache_has_forgotten_them(monkeypa
         assert others_bytes + set_bytes > 3 * H100.L2_cache_size or set_bytes > H100.L2_cache_size
     assert sets_of(1, on_cuda) == 512
     assert sets_of(1, CPU) == 1
+
+
+class Notes(list[str]):
+    """A CUDA that takes notes, in place of its streams and graphs."""
+
+    def note(self, word: str) -> None:
+        self.append(word)
+
+    def wait_stream(self, stream: object) -> None:
+        pass
+
+    def replay(self) -> None:
+        self.note("replay")
+
+    @contextmanager
+    def within(self, began: str, ended: str) -> Iterator[None]:
+        self.note(began)
+        yield
+        self.note(ended)
+
+
+def test_on_cuda_all_sets_are_one_captured_graph_that_was_warmed_up_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = Notes()
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: cuda)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: cuda)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: cuda.within("aside", "back"))
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: cuda)
+    monkeypatch.setattr(torch.cuda, "graph", lambda graph, stream: cuda.within("capture", "captured"))
+    monkeypatch.setattr(torch._C, "_cuda_clearCublasWorkspaces", lambda: cuda.note("clear"), raising=False)
+
+    def replayed_seconds(run: Callable[[], object], device: torch.device) -> float:
+        run()
+        return 6.0
+
+    monkeypatch.setattr(ways, "device_seconds", replayed_seconds)
+
+    def way(given: str) -> tuple[Tensor, ...]:
+        cuda.note(given)
+        return ()
+
+    assert ways.seconds_of_a_set(way, ["a", "b", "c"], torch.device("cuda")) == 2.0
+    warm_up = ["aside", *"abcabcabc", "back"]
+    assert cuda == [*warm_up, "clear", "capture", *"abc", "captured", "replay"]
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
