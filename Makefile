@@ -7,7 +7,8 @@ GEOMETRY ?= build/t2t_vit_12
 # Two test processes, since more would fight over the cores of a small machine.
 TEST_PROCESSES ?= 2
 # Named, so that a machine with a GPU needs nothing that only others of the tests import.
-GPU_TESTS := tests/service/backends/test_conformance.py tests/service/backends/test_cuda.py tests/training/test_gradients.py
+GPU_TESTS := tests/service/backends/test_conformance.py tests/service/backends/test_cuda.py tests/training/test_gradients.py \
+	tests/benchmarks/gpu/test_triton_kernels.py
 
 SERVE := .venv-serve
 DEV := .venv
@@ -68,7 +69,7 @@ gpu-test: $(if $(GPU_PYTHON),,setup) ## what needs a CUDA device (GPU_PYTHON=pyt
 	@$(or $(GPU_PYTHON),$(DEV)/bin/python) -c 'import sys, torch; sys.exit(0 if torch.cuda.is_available() else "gpu-test needs a CUDA device")'
 	@$(or $(GPU_PYTHON),$(DEV)/bin/python) -m pytest -q -m gpu -n $(TEST_PROCESSES) $(GPU_TESTS)
 
-gpu-bench: $(if $(GPU_PYTHON),,setup) ## stages, cascade and static twin on a CUDA device, against its ceilings (GPU_PYTHON as above)
+gpu-bench: $(if $(GPU_PYTHON),,setup) ## stages, cascade, static twin and kernels on a CUDA device, against its ceilings (GPU_PYTHON as above)
 	@$(or $(GPU_PYTHON),$(DEV)/bin/python) dvt.py bench gpu
 
 lock: ## make the pins in requirements/ anew from pyproject.toml (UV_OPTIONS=--upgrade for newer versions)

@@ -112,9 +112,13 @@ def _add_gpu(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--backends", default="cudagraph,eager", metavar="A,B", help="of cudagraph, eager, compiled")
     parser.add_argument("--batches", default="1,8,64,256,1024", metavar="N,M", help="default: 1,8,64,256,1024")
+    parser.add_argument("--kernel-batches", default="1,64,256", metavar="N,M", help="of kernels (default: 1,64,256)")
     parser.add_argument("--in-flight", default="1,64,1024", metavar="N,M", help="images at once in the engine")
     parser.add_argument("--jobs", type=positive, default=8192, metavar="N", help="images of a run (default: 8192)")
     parser.add_argument("--precision", choices=("bfloat16", "float16", "float32"), default="bfloat16")
+    parser.add_argument(
+        "--only", default="", metavar="TEXT", help="what has this in its name: relations, pointwise, ..."
+    )
     parser.add_argument("--device", metavar="DEVICE", help="default: cuda where there is one, else cpu for a try")
     _add_results(parser)
     parser.set_defaults(run=_lazily("gpu.command:run"))

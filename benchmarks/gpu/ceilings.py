@@ -9,21 +9,13 @@ import json
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import torch
 
+from benchmarks.gpu.document import Ceilings
+
 _REPEATS = 20
-
-
-@dataclass(frozen=True)
-class Ceilings:
-    """`matrix_tflops`: a large bf16 product, 2 operations a multiply-add. `copy_tb_per_s`: read plus written."""
-
-    device: str
-    torch: str
-    matrix_tflops: float
-    copy_tb_per_s: float
 
 
 def measure(device: torch.device) -> Ceilings:

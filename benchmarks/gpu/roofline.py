@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from benchmarks.gpu.ceilings import Ceilings
+from benchmarks.gpu.document import Ceilings
 from models.config import DVTConfig
 from models.dvt import DVT, State
 

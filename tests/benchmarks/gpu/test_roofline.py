@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from benchmarks.gpu.ceilings import Ceilings
+from benchmarks.gpu.document import Ceilings
 from benchmarks.gpu.roofline import Product, least_seconds, products_of
 from models.architectures import build_config
 from models.dvt import DVT

@@ -1,0 +1,33 @@
+"""The backends that are measured on a device, and the bundles of random weights that they open."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from benchmarks.geometry import Geometry, read_geometry, write_geometry
+from benchmarks.gpu.document import Kind
+from models.bundle import Bundle
+from service.backends.base import Capacity, Precision, StageBackend
+from service.backends.compiled import CompiledBackend
+from service.backends.cudagraph import CudaGraphBackend
+from service.backends.eager import EagerBackend
+
+BACKENDS: dict[Kind, Callable[..., StageBackend]] = {
+    "eager": EagerBackend,
+    "compiled": CompiledBackend,
+    "cudagraph": CudaGraphBackend,
+}
+_STATE_BYTES = 32 << 30
+
+
+def geometry(folder: Path, architecture: str) -> Geometry:
+    """Made there where it is not yet. Raises `ValueError` for an unknown architecture."""
+    return read_geometry(folder) if folder.exists() else write_geometry(folder, architecture, with_graphs=False)
+
+
+def open_backend(
+    bundle: Bundle, kind: Kind, precision: Precision, images: int, batch: int, device: torch.device
+) -> StageBackend:
+    """For so many images inside at once, in batches of at most `batch`."""
+    return BACKENDS[kind](bundle, str(device), 1, Capacity(images, _STATE_BYTES, batch), precision)
