@@ -8,20 +8,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from models.architectures import build_config
 from models.dvt import DVT
+from training.average import WeightAverage, ema_decay_at
+from training.muon import MuonConfig
 from training.optim import (
-    MuonConfig,
     OptimConfig,
     Optimizers,
     build_optimizers,
     clip_gradients,
-    ema_decay_at,
     rate_share,
     split_parameters,
-    weight_average,
 )
 
 CONFIG = OptimConfig(learning_rate=0.1, total_steps=20, warmup_steps=4, weight_decay=0.5, ema_decay=0.9)
@@ -144,7 +142,7 @@ def test_gradients_are_clipped_to_the_norm_and_their_norm_before_is_told(clip_no
 def test_the_average_follows_with_a_decay_that_warms_up() -> None:
     model = nn.Linear(1, 1, bias=False)
     nn.init.constant_(model.weight, 1.0)
-    average = weight_average(model, decay=0.5)
+    average = WeightAverage(model, decay=0.5)
     by_hand = 1.0
     average.update_parameters(model)
     for update, value in enumerate([3.0, -2.0, 5.0, 4.0, 4.0, 7.0, 8.0, 1.0, 0.0, 6.0, 2.0], start=1):
@@ -166,12 +164,12 @@ class Run:
 
     model: nn.Module
     optimizers: Optimizers
-    average: AveragedModel
+    average: WeightAverage
 
     @staticmethod
     def start(config: OptimConfig) -> "Run":
         model = small_model()
-        return Run(model, build_optimizers(model, config), weight_average(model, config.ema_decay))
+        return Run(model, build_optimizers(model, config), WeightAverage(model, config.ema_decay))
 
     def train(self, steps: range) -> None:
         for step in steps:
