@@ -7,7 +7,7 @@ GEOMETRY ?= build/t2t_vit_12
 # Two test processes, since more would fight over the cores of a small machine.
 TEST_PROCESSES ?= 2
 # Named, so that a machine with a GPU needs nothing that only others of the tests import.
-GPU_TESTS := tests/service/backends/test_conformance.py tests/service/backends/test_cuda.py tests/training/test_gradients.py
+GPU_TESTS := tests/service/backends/test_conformance.py tests/service/backends/test_cuda.py tests/training/test_gradients.py tests/training/test_step_on_gpu.py
 
 SERVE := .venv-serve
 DEV := .venv

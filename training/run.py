@@ -209,7 +209,7 @@ def _draw(files: RunFiles, measured: Measured) -> None:
         plot_learning_curves(files.log, files.folder / "curves.png")
         plot_exits(measured.gmacs, measured.top1, files.folder / "accuracy.png")
     except ModuleNotFoundError as error:
-        if error.name != "matplotlib":
+        if (error.name or "").partition(".")[0] != "matplotlib":
             raise
         print(f"matplotlib is not installed: no pictures in {files.folder}", file=sys.stderr)
 

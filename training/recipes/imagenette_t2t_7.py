@@ -9,9 +9,9 @@ search split and writing the bundle take less than one. Should that not be enoug
 checkpoint and exit code 75, and the same command with `--resume` goes on along the same cosine, which is laid over all
 160 epochs however often the run is cut.
 
-What to expect of the log: a loss of 5.5 is chance; after the warm-up (540 steps) it was 4.7 to 4.8. With a learning rate
-of 1e-3 it jumped to 6 two epochs later and stayed there, after which the run was wasted; `dvt train` now ends such a
-run with exit code 3. This recipe has not yet been run at its rate of 3e-4: see docs/experiments.md.
+What to expect of the log: a loss of 5.5 is chance; after the warm-up (540 steps) it was 4.7 to 4.8. With a learning
+rate of 1e-3 it jumped to 6 two epochs later and stayed there, after which the run was wasted; `dvt train` now ends such
+a run with exit code 3. This recipe has not yet been run at its rate of 3e-4: see docs/experiments.md.
 """
 
 from training.augment import AugmentConfig
