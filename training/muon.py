@@ -54,7 +54,9 @@ class Muon(torch.optim.Muon):
         buffers = [self._momentum_of(matrix) for matrix in matrices]
         torch._foreach_lerp_(buffers, gradients, 1 - momentum)
         ahead = torch.stack(torch._foreach_lerp(gradients, buffers, momentum))  # Nesterov's
-        directions = orthogonal(ahead, group["ns_coefficients"], group["ns_steps"], group["eps"]).to(ahead.dtype)
+        directions = (
+            orthogonal(ahead, group["ns_coefficients"], group["ns_steps"], group["eps"]).to(ahead.dtype).contiguous()
+        )
         torch._foreach_mul_(matrices, 1 - rate * group["weight_decay"])
         rows, columns = matrices[0].shape
         torch._foreach_add_(matrices, directions.unbind(), alpha=-rate * max(1, rows / columns) ** 0.5)
