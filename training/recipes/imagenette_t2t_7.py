@@ -4,16 +4,16 @@
 
 Aim: 90 % top-1 at the last exit, 80 % at the first. Sized for one data-centre GPU and one slice of 10 minutes: 8,100
 steps of 128 images at 2,840 images/s (measured on an H200 with AdamW: 38 TFLOP/s, a twentieth of what a large product
-reaches) are 6.1 minutes; on a machine that has not done it before the layers are compiled in 1.5, and decoding, looking
-at the search split and writing the bundle take less than one. Should that not be enough, `--max-minutes` ends the run
-with a checkpoint and exit code 75, and the same command with `--resume` goes on along the same cosine, which is laid over
-all 150 epochs however often the run is cut.
+reaches) are 6.1 minutes; on a machine that has not done it before the layers are compiled in 1.5, and decoding,
+looking at the search split and writing the bundle take less than one. Should that not be enough, `--max-minutes` ends
+the run with a checkpoint and exit code 75, and the same command with `--resume` goes on along the same cosine, which
+is laid over all 150 epochs however often the run is cut.
 
 What to expect of the log: a loss of 5.5 is chance; after the warm-up (540 steps) it was 4.7 to 4.8 with AdamW. With
-AdamW at 1e-3 it jumped to 6 two epochs later and stayed there, after which the run was wasted; `dvt train` now ends such
-a run with exit code 3. Hence 3e-4, and the matrices by Muon, whose steps are no larger than its rate whatever the
-gradient: its first stage learnt much faster so on a CPU (docs/experiments.md). `--no-muon` gives them to AdamW. Neither
-has yet been run on a GPU at full length.
+AdamW at 1e-3 it jumped to 6 two epochs later and stayed there, after which the run was wasted; `dvt train` now ends
+such a run with exit code 3. Hence 3e-4, and the matrices by Muon, whose steps are no larger than its rate whatever the
+gradient: its first stage learnt much faster so on a CPU (docs/experiments.md). `--no-muon` gives them to AdamW.
+Neither has yet been run on a GPU at full length.
 """
 
 from training.augment import AugmentConfig
