@@ -8,7 +8,7 @@ GEOMETRY ?= build/t2t_vit_12
 TEST_PROCESSES ?= 2
 # Named, so that a machine with a GPU needs nothing that only others of the tests import.
 GPU_TESTS := tests/service/backends/test_conformance.py tests/service/backends/test_cuda.py tests/training/test_gradients.py \
-	tests/benchmarks/gpu/test_triton_kernels.py
+	tests/training/test_step_on_gpu.py tests/benchmarks/gpu/test_triton_kernels.py
 
 SERVE := .venv-serve
 DEV := .venv

@@ -21,6 +21,7 @@ from models.config import (
 IMAGENET_INPUT = InputConfig(size_px=224, resize_px=256)
 # The pretrained stem takes (x - 127) / 128 of pixels 0..255.
 HYBRID_INPUT = InputConfig(size_px=224, resize_px=256, mean=(127 / 255,) * 3, std=(128 / 255,) * 3)
+CIFAR_INPUT = InputConfig(size_px=32, resize_px=32)
 
 T2T_STAGES = (
     StageConfig(7, T2TTokenizer(kernel=14, stride=8, padding=3)),
@@ -38,6 +39,12 @@ MICRO_STAGES = (
     StageConfig(4, ConvTokenizer(32, (ConvStep(32, 2, 1), ConvStep(64, 2, 1), ConvStep(128, 2, 1)))),
     StageConfig(8, ConvTokenizer(32, (ConvStep(64, 2, 1), ConvStep(128, 2, 1)))),
     StageConfig(8, ConvTokenizer(32, (ConvStep(32, 1), ConvStep(96, 2, 2), ConvStep(160, 2, 2)))),
+)
+# Wider and deeper throughout, for a GPU: residuals at full resolution, which the micro cascade cannot pay for.
+CIFAR_STAGES = (
+    StageConfig(4, ConvTokenizer(32, (ConvStep(64, 2, 1), ConvStep(128, 2, 1), ConvStep(192, 2, 1)))),
+    StageConfig(8, ConvTokenizer(32, (ConvStep(64, 1, 1), ConvStep(128, 2, 1), ConvStep(192, 2, 1)))),
+    StageConfig(8, ConvTokenizer(32, (ConvStep(64, 1, 1), ConvStep(192, 2, 2), ConvStep(256, 2, 2)))),
 )
 
 
@@ -62,7 +69,12 @@ _CASCADES: dict[str, tuple[BackboneConfig, tuple[StageConfig, ...], InputConfig]
     "dvt_micro": (
         BackboneConfig(128, 2, 4, mlp_ratio=2, qkv_bias=True, norm_eps=1e-5, position="learned"),
         MICRO_STAGES,
-        InputConfig(size_px=32, resize_px=32),
+        CIFAR_INPUT,
+    ),
+    "dvt_cifar": (
+        BackboneConfig(192, 3, 4, mlp_ratio=2, qkv_bias=True, norm_eps=1e-5, position="learned"),
+        CIFAR_STAGES,
+        CIFAR_INPUT,
     ),
     "dvt_hybrid_lite": (
         BackboneConfig(192, 3, 3, mlp_ratio=2, qkv_bias=True, norm_eps=1e-5, position="learned"),

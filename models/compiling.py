@@ -2,6 +2,7 @@
 
 import torch._dynamo
 
+from models.conv_tokenizer import ConvTokens
 from models.dvt import DVT
 from models.layers import Block
 from models.reuse import RelationReuse
@@ -14,13 +15,15 @@ COMPILER = "inductor"
 _RECOMPILE_LIMIT = 256
 
 
-def compile_parts(model: DVT, compiler: str = COMPILER, *, any_batch: bool) -> None:
+def compile_parts(model: DVT, compiler: str = COMPILER, *, any_batch: bool, convolutions: bool = False) -> None:
     """Have layers and tokenisers compiled when they are first used: once a shape, or once for any batch.
 
     `compiler` is a backend of `torch.compile`. Layers of one shape share what is made of them, which takes seconds;
-    the whole network as one takes minutes.
+    the whole network as one takes minutes. `convolutions`: tokenisers of those too, whose normalisation, which folds
+    into them when they serve, is in training as much traffic as they are themselves.
     """
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _RECOMPILE_LIMIT)
+    kinds = (Block, RelationReuse, TokensToToken, *([ConvTokens] if convolutions else []))
     for module in model.modules():
-        if isinstance(module, (Block, RelationReuse, TokensToToken)):
+        if isinstance(module, kinds):
             module.compile(backend=compiler, dynamic=any_batch)

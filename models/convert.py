@@ -9,7 +9,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +19,7 @@ from models.architectures import build_config
 from models.bundle import Bundle, write_bundle, write_profiles
 from models.config import DVTConfig, PatchTokenizer, T2TTokenizer
 from models.dvt import DVT
+from models.pickled_arrays import stand_ins
 from models.profiles import ExitProfile, OperatingPoint, Profiles
 
 PUBLISHED_STAGES = ("less_less_token", "less_token", "normal_token")
@@ -75,7 +75,7 @@ def published_name(ours: str, config: DVTConfig) -> str:
 
 def _load(path: Path) -> dict[str, object]:
     try:
-        with torch.serialization.safe_globals(_numpy_parts()):
+        with torch.serialization.safe_globals(stand_ins()):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise ConvertError(f"{path} cannot be read: {error}") from error
@@ -89,14 +89,6 @@ def _load(path: Path) -> dict[str, object]:
     if not isinstance(content, dict):
         raise ConvertError(f"{path} holds a {type(content).__name__}, a published checkpoint is a dict")
     return content
-
-
-def _numpy_parts() -> list[Any]:
-    """What a pickled numpy array or number is rebuilt from, under the names of numpy 1 and 2."""
-    rebuild = np._core.multiarray  # type: ignore[attr-defined]  # where pickled arrays say they come from
-    dtypes = [type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8")]
-    of_numpy_1 = [(getattr(rebuild, name), f"numpy.core.multiarray.{name}") for name in ("_reconstruct", "scalar")]
-    return [np.ndarray, np.dtype, *dtypes, rebuild._reconstruct, rebuild.scalar, *of_numpy_1]
 
 
 def _state_dict(content: Mapping[str, object], path: Path) -> dict[str, Tensor]:

@@ -20,3 +20,16 @@ def cumulative_gmacs(model: DVT) -> list[float]:
             state = model.forward_stage(k, images, state).state
             totals.append(counter.get_total_flops() / 2 / 1e9)
     return totals
+
+
+def stages_gmacs(model: DVT) -> float:
+    """GMACs of one image through all stages, from what their tokenisers take: without the stem of a hybrid cascade."""
+    images = torch.zeros(1, 3, model.config.input.size_px, model.config.input.size_px, device=model.mean.device)
+    was_training = model.training
+    model.eval()
+    with torch.inference_mode():
+        views = model.views(images)
+        with FlopCounterMode(display=False) as counter:
+            model.forward_views(views)
+    model.train(was_training)
+    return float(counter.get_total_flops() / 2 / 1e9)

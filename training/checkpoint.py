@@ -19,13 +19,14 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """`step` updates are done; `fingerprint` says of what run (recipe, data, batch)."""
+    """`step` updates are done, in `seconds`; `fingerprint` says of what run (recipe, data, batch)."""
 
     fingerprint: str
     step: int
     model: dict[str, Any]
     average: dict[str, Any]
     optimizer: dict[str, Any]
+    seconds: float = 0.0  # an earlier version did not tell
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:

@@ -2,9 +2,10 @@
 
 import argparse
 import sys
+import time
 from pathlib import Path
 
-from models.arguments import natural, positive
+from models.arguments import natural, positive, positive_number
 from training.cli_evaluate import add_eval, add_profile
 
 __all__ = ["add_eval", "add_profile", "add_train"]
@@ -12,12 +13,19 @@ __all__ = ["add_eval", "add_profile", "add_train"]
 
 def add_train(parser: argparse.ArgumentParser) -> None:
     parser.description = "Train a cascade and write it as a bundle."
+    parser.epilog = (
+        "Exit codes: 0 done; 2 misuse; 3 the loss has diverged; 75 time is up (--max-minutes): the same command with "
+        "--resume goes on."
+    )
     parser.add_argument("--recipe", required=True, metavar="NAME", help="what to train; `--recipe list` names them all")
     parser.add_argument("--data", type=Path, metavar="PATH", help="folder with train/<class>/* and test/ or val/")
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="where the bundle goes; DIR.run holds the unfinished run"
     )
     parser.add_argument("--resume", action="store_true", help="go on from DIR.run where an earlier run stopped")
+    parser.add_argument(
+        "--max-minutes", type=positive_number, metavar="M", help="after these, stop with a checkpoint for --resume"
+    )
     parser.add_argument("--teacher", type=Path, metavar="BUNDLE", help="distil all exits from this bundle's last one")
     parser.add_argument(
         "--start", type=Path, metavar="BUNDLE", help="start from this bundle's weights; its classes may be others"
@@ -27,6 +35,8 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--epochs", type=positive, metavar="N", help="instead of the recipe's")
     parser.add_argument("--batch", type=positive, metavar="N", help="instead of the recipe's; over all processes")
+    parser.add_argument("--rate-scale", type=positive_number, metavar="F", help="all learning rates times this")
+    parser.add_argument("--warmup-epochs", type=positive_number, metavar="N", help="instead of the recipe's")
     parser.add_argument("--seed", type=natural, metavar="N", help="instead of the recipe's")
     parser.add_argument(
         "--reuse", choices=("both", "features", "relations", "none"), help="what a stage takes from the one before"
@@ -45,18 +55,26 @@ def add_train(parser: argparse.ArgumentParser) -> None:
 
 
 # Options that stand in for the recipe's field of the same name.
-OVERRIDES = ("epochs", "batch", "seed", "reuse", "precision")
+OVERRIDES = ("epochs", "batch", "warmup_epochs", "seed", "reuse", "precision")
+
+DIVERGED = 3
+# "Try again later" of sysexits.h.
+OUT_OF_TIME = 75
 
 
 def _train(args: argparse.Namespace) -> int:
+    begun_s = time.monotonic()  # whoever limits the minutes counts those of the imports too
     import dataclasses
+    import math
 
     import torch
 
     from training.augment import NO_AUGMENTATION
     from training.devices import choose_device
-    from training.recipe import load_recipe, recipe_names
+    from training.divergence import DivergedError
+    from training.recipe import load_recipe, recipe_names, with_rates
     from training.run import TrainOptions, train
+    from training.trainer import OutOfTimeError, RunFiles
 
     if args.recipe == "list":
         for name in recipe_names():
@@ -72,16 +90,37 @@ def _train(args: argparse.Namespace) -> int:
         if args.no_muon:
             given["muon"] = None
         recipe = dataclasses.replace(named.recipe, **given)
+        if args.rate_scale is not None:
+            recipe = with_rates(recipe, args.rate_scale)
         if args.threads is not None:
             torch.set_num_threads(args.threads)
         device = choose_device(args.device)
         options = TrainOptions(
-            args.data, args.out, device, args.resume, args.limit, args.views, args.teacher, args.start
+            args.data,
+            args.out,
+            device,
+            resume=args.resume,
+            limit=args.limit,
+            views=args.views,
+            teacher=args.teacher,
+            start=args.start,
+            stop_at_s=math.inf if args.max_minutes is None else begun_s + 60 * args.max_minutes,
         )
         bundle = train(dataclasses.replace(named, recipe=recipe), options)
     except (ValueError, OSError) as error:
         print(f"dvt train: {error}", file=sys.stderr)
         return 2
+    except DivergedError as error:
+        files = RunFiles.of(args.out)
+        kept = f"{files.folder} keeps its log" + " and the last good checkpoint" * files.checkpoint.exists()
+        way_out = (
+            "begin anew in another --out with lower rates (--rate-scale 0.3) or a longer warm-up (--warmup-epochs)"
+        )
+        print(f"dvt train: {error}; {way_out}; {kept}", file=sys.stderr)
+        return DIVERGED
+    except OutOfTimeError as error:
+        print(f"dvt train: {error}; the same command with --resume goes on", file=sys.stderr)
+        return OUT_OF_TIME
     if bundle is not None:
         print(f"{bundle.path} is trained; next: `dvt profile {args.out} --data {args.data}`", file=sys.stderr)
     return 0

@@ -1,6 +1,8 @@
 """Which device to compute on, and a model put there."""
 
 import os
+import platform
+from typing import Literal
 
 import torch
 
@@ -33,6 +35,19 @@ def gains_by_bf16(device: torch.device) -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     able = torch.cpu.get_capabilities()
     return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+
+
+def computes_in(precision: Literal["auto", "fp32", "bf16"], device: torch.device) -> torch.dtype:
+    """What products are computed in there."""
+    halved = precision == "bf16" or (precision == "auto" and gains_by_bf16(device))
+    return torch.bfloat16 if halved else torch.float32
+
+
+def device_name(device: torch.device) -> str:
+    """For people."""
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_name(device))
+    return f"{platform.machine()} with {torch.get_num_threads()} threads"
 
 
 def spare_bytes(device: torch.device) -> int:

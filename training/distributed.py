@@ -30,6 +30,14 @@ class World:
             value /= self.size
         return value
 
+    def any(self, flag: bool, device: torch.device) -> bool:
+        """Whether the flag of any process is up; `device` is one that they talk through."""
+        if self.size == 1:
+            return flag
+        raised = torch.tensor(float(flag), device=device)
+        dist.all_reduce(raised, dist.ReduceOp.MAX)
+        return bool(raised)
+
     def wait(self) -> None:
         """Until every process is here."""
         if self.size > 1:

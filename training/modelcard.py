@@ -1,6 +1,5 @@
 """The README.md of a trained bundle."""
 
-import platform
 from dataclasses import dataclass
 from textwrap import fill
 
@@ -9,13 +8,15 @@ import torch
 from models.bundle import README, Bundle, write_file_atomically
 from models.profiles import Profiles
 from training.recipe import NamedRecipe
+from training.throughput import Speed
 
 _PROMISES = "## What is promised"
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Each exit's grid, cumulative GMACs and report-split top-1 (0..1), over `images` images; training took `hours`.
+    """Each exit's grid, cumulative GMACs and report-split top-1 (0..1), over `images` images; training took `hours` on
+    `device`, `speed` in the median, None where no step was logged.
 
     `start_sha256`: of the weights that training started from, None for random ones; `teacher_sha256`: of those that
     all exits learnt from, None without a teacher.
@@ -26,6 +27,8 @@ class Measured:
     top1: tuple[float, ...]
     images: int
     hours: float
+    device: str
+    speed: Speed | None
     start_sha256: str | None = None
     teacher_sha256: str | None = None
 
@@ -59,11 +62,24 @@ chosen on it). GMACs are multiply-accumulates of one image, stages before the ex
 
     {command}
 
-{measured.hours:.2f} hours on {platform.machine()} with {torch.get_num_threads()} threads in the run that ended it, \
-torch {torch.__version__.partition("+")[0]}, seed {named.recipe.seed}.
-{origin}Weights are the exponential moving average, stored in fp16, computed with in fp32. splits.json names the
+{measured.hours:.2f} hours on {measured.device}, torch {torch.__version__.partition("+")[0]}, seed {named.recipe.seed}.
+{_in_use(measured.speed)}{origin}Weights are the exponential moving average, stored in fp16, computed with in fp32. \
+splits.json names the
 training images that were held out to set thresholds (search) and to certify them.
 """
+
+
+def _in_use(speed: Speed | None) -> str:
+    """How much of the device training used; nothing where that is not known."""
+    if speed is None:
+        return ""
+    words = fill(
+        f"In the median {speed.images_per_s:,.0f} images/s, {speed.tflops:.3g} TFLOP/s (two FLOPs a "
+        f"multiply-accumulate, backward twice forward): {speed.of_ceiling:.1%} of what a large matrix product reaches "
+        "there.",
+        width=118,
+    )
+    return f"{words}\n"
 
 
 def write_promises(bundle: Bundle, profiles: Profiles) -> None:

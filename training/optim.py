@@ -1,31 +1,20 @@
 """How weights move: AdamW without decay where it does harm, on demand Muon for the matrices; warm-up and cosine,
-clipping, an average of the weights.
+clipping.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from training.muon import Muon, MuonConfig
 
 EMBEDDINGS = ("cls_token", "pos_embed")
 # Matrices that Muon's large steps do not suit: they begin at nothing, or nearly so, and decide what is said or heard.
 BY_ADAMW = (".head.", ".feature_reuse.", ".relation_reuse.")
-
-Tensors = list[Tensor] | tuple[Tensor, ...]
-
-
-@dataclass(frozen=True)
-class MuonConfig:
-    """Muon (Jordan et al. 2024) moves matrices by orthogonal steps, all their singular values, whatever the gradient,
-    `learning_rate` at its peak. A convolution's kernel is a matrix with a row for each output channel."""
-
-    learning_rate: float = 0.1
-    momentum: float = 0.6
-    weight_decay: float = 0.1
 
 
 @dataclass(frozen=True)
@@ -88,35 +77,6 @@ class Optimizers:
             part.load_state_dict(own)
 
 
-class _Muon(torch.optim.Muon):
-    """PyTorch's Muon, which knows matrices only, on kernels too: through views that share their memory."""
-
-    def __init__(self, weights: Sequence[nn.Parameter], config: MuonConfig) -> None:
-        self._weights = weights
-        self._matrices = [nn.Parameter(_as_matrix(weight.detach(), weight)) for weight in weights]
-        for weight, matrix in zip(weights, self._matrices, strict=True):
-            assert weight.data_ptr() == matrix.data_ptr(), "a copy would be trained, not the weight"
-        super().__init__(
-            self._matrices,
-            lr=config.learning_rate,
-            weight_decay=config.weight_decay,
-            momentum=config.momentum,
-            adjust_lr_fn="original",
-        )
-
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]  # never a closure
-        assert closure is None
-        for weight, matrix in zip(self._weights, self._matrices, strict=True):
-            matrix.grad = None if weight.grad is None else _as_matrix(weight.grad, weight)
-        super().step()  # type: ignore[no-untyped-call]  # torch's own
-
-
-def _as_matrix(values: Tensor, weight: Tensor) -> Tensor:
-    """`values` (out, ...) as (out, n), in the order in which `weight` lies in memory: of itself it is a view."""
-    channels_last = weight.ndim == 4 and not weight.is_contiguous()
-    return (values.permute(0, 2, 3, 1) if channels_last else values).flatten(1)
-
-
 def build_optimizers(model: nn.Module, config: OptimConfig) -> Optimizers:
     """Over the trainable parameters, where they are now. AdamW's fused kernel is one pass over memory, on CPU too."""
     decayed, kept = split_parameters(model)
@@ -136,7 +96,7 @@ def build_optimizers(model: nn.Module, config: OptimConfig) -> Optimizers:
     if filled:
         parts.append(torch.optim.AdamW(filled, lr=config.learning_rate, betas=config.betas, fused=True))
     if config.muon is not None and by_muon:
-        parts.append(_Muon(by_muon, config.muon))
+        parts.append(Muon(by_muon, config.muon))
     return Optimizers(parts)
 
 
@@ -155,24 +115,3 @@ def split_parameters(model: nn.Module) -> tuple[dict[str, nn.Parameter], dict[st
 def clip_gradients(model: nn.Module, clip_norm: float) -> Tensor:
     """Scale all gradients to a total norm of at most `clip_norm` (0: leave them); returns the norm before."""
     return nn.utils.clip_grad_norm_(model.parameters(), clip_norm if clip_norm > 0 else math.inf)
-
-
-def ema_decay_at(updates: int, decay: float) -> float:
-    """The decay after so many updates: (1 + t) / (10 + t) until that passes `decay`, so that the start is forgotten."""
-    return min(decay, (1 + updates) / (10 + updates))
-
-
-def weight_average(model: nn.Module, decay: float) -> AveragedModel:
-    """A copy of `model` that follows its weights: `update_parameters(model)` after every step, `module` to use it.
-
-    Buffers are those of the model at the last update. Its state_dict holds the count of updates, for a resumed run.
-    """
-
-    def average(averages: Tensors, weights: Tensors, updates: Tensor | int) -> None:
-        # The count in `updates` lies on the device: to read it there would wait for every kernel under way.
-        done = int(averaged.n_averaged)
-        step = get_ema_multi_avg_fn(ema_decay_at(done, decay))  # type: ignore[no-untyped-call]  # torch's own
-        step(averages, weights, updates)
-
-    averaged = AveragedModel(model, multi_avg_fn=average)
-    return averaged

@@ -10,7 +10,8 @@ from models.architectures import build_config
 from models.config import DVTConfig
 from training.augment import AugmentConfig
 from training.losses import LossConfig
-from training.optim import MuonConfig, OptimConfig
+from training.muon import MuonConfig
+from training.optim import OptimConfig
 from training.splits import SplitSizes
 from training.views import ViewConfig
 
@@ -72,6 +73,12 @@ class Recipe:
             ema_decay=self.ema_decay,
             muon=self.muon,
         )
+
+
+def with_rates(recipe: Recipe, scale: float) -> Recipe:
+    """All peak learning rates times `scale`."""
+    muon = recipe.muon and replace(recipe.muon, learning_rate=scale * recipe.muon.learning_rate)
+    return replace(recipe, learning_rate=scale * recipe.learning_rate, muon=muon)
 
 
 def static_twin(recipe: Recipe) -> Recipe:

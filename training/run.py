@@ -5,8 +5,8 @@ While a run is under way its files lie in `OUT.run` (checkpoint, log, cached vie
 
 import hashlib
 import json
+import math
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,14 +21,17 @@ from models.flops import cumulative_gmacs
 from models.progress import Progress
 from training import splits
 from training.data import DecodedImages, ImageFolder, ImageSource, decode_all, evaluation_orders, open_images
-from training.devices import placed, spare_bytes
+from training.devices import computes_in, device_name, placed, spare_bytes
 from training.distributed import World, joined_world
 from training.folders import DataError, ImageList
 from training.inputs import PixelInputs, TrainingInputs, ViewInputs
 from training.modelcard import Measured, model_card
+from training.plots import plot_exits, plot_learning_curves
 from training.pretrained import load_stem
 from training.recipe import NamedRecipe, Recipe
+from training.runlog import median_speed
 from training.start import begin_without_reuse, load_teacher, start_from
+from training.throughput import measure_throughput, training_flops
 from training.trainer import Evaluate, RunFiles, Trainer
 from training.views import ViewCache, ViewConfig, build_views
 
@@ -39,7 +42,8 @@ EVALUATION_BATCH = 128
 class TrainOptions:
     """Choices that are not the recipe's. `views`: where cached views are kept, for a cascade and its twin to share.
 
-    `start`: the bundle whose weights to start from.
+    `start`: the bundle whose weights to start from. `stop_at_s`: of the monotonic clock, where training stops with a
+    checkpoint although it is not done.
     """
 
     data: Path
@@ -50,14 +54,16 @@ class TrainOptions:
     views: Path | None = None
     teacher: Path | None = None
     start: Path | None = None
+    stop_at_s: float = math.inf
 
 
 def train(named: NamedRecipe, options: TrainOptions) -> Bundle | None:
     """Train and write the bundle; None on processes that do not lead.
 
-    Raises `DataError`, `CheckpointError`, `BundleError` and `ValueError` for what the caller can mend.
+    Raises `DataError`, `CheckpointError`, `BundleError` and `ValueError` for what the caller can mend, `DivergedError`
+    for a run that has gone wrong, and `OutOfTimeError` for one that can go on later.
     """
-    files = RunFiles(options.out.with_name(options.out.name + ".run"))
+    files = RunFiles.of(options.out)
     if options.out.exists():
         if options.resume:
             return read_bundle(options.out)
@@ -94,6 +100,9 @@ def _train(named: NamedRecipe, options: TrainOptions, files: RunFiles, world: Wo
             raise ValueError("a teacher needs pixels: recipes with cached views cannot have one")
         teacher = placed(load_teacher(options.teacher, config, cut), options.device)
         recipe = replace(recipe, loss=replace(recipe.loss, distill_from="teacher"))
+    # Counted and measured before layers are compiled, and before there is work on the device.
+    dtype = computes_in(recipe.precision, options.device)
+    throughput = measure_throughput(training_flops(model, teacher), options.device, dtype, world.size)
     if not world.leads:
         world.wait()  # the leader computes cached views first
     inputs, evaluate = _build_inputs(recipe, config, model, cut, options, files)
@@ -111,11 +120,15 @@ def _train(named: NamedRecipe, options: TrainOptions, files: RunFiles, world: Wo
     )
     if options.resume:
         trainer.resume()
-    started = time.monotonic()
-    trainer.run()
+    if world.leads:
+        said = (
+            f"{throughput.flops_per_image / 1e9:.3g} GFLOPs an image and step, {throughput.ceiling_tflops:.3g} TFLOP/s"
+        )
+        print(f"{said} in large products of {str(dtype).removeprefix('torch.')} here", file=sys.stderr)
+    trainer.run(throughput, options.stop_at_s)
     if not world.leads:
         return None
-    return _finish(named, options, files, cut, trainer.averaged, time.monotonic() - started)
+    return _finish(named, options, files, cut, trainer.averaged, trainer.seconds)
 
 
 def _build_inputs(
@@ -153,8 +166,6 @@ def _finish(
     named: NamedRecipe, options: TrainOptions, files: RunFiles, cut: splits.Splits, model: DVT, seconds: float
 ) -> Bundle:
     """Measure the trained weights as they will be read back (fp16 on disk), and write everything."""
-    from training.plots import plot_exits, plot_learning_curves
-
     rounded = {name: tensor.half().float() for name, tensor in model.state_dict().items()}
     model.load_state_dict(rounded)
     model.eval()
@@ -169,10 +180,18 @@ def _finish(
     start, teacher = (
         None if origin is None else read_bundle(origin).weights_sha256 for origin in (options.start, options.teacher)
     )
-    measured = Measured(grids, gmacs, top1, len(report), seconds / 3600, start, teacher)
-    plot_learning_curves(files.log, files.folder / "curves.png")
-    plot_exits(gmacs, top1, files.folder / "accuracy.png")
-    return write_bundle(
+    measured = Measured(
+        grids,
+        gmacs,
+        top1,
+        len(report),
+        seconds / 3600,
+        device_name(options.device),
+        median_speed(files.log),
+        start,
+        teacher,
+    )
+    bundle = write_bundle(
         options.out,
         model.config,
         {name: tensor.cpu().numpy() for name, tensor in rounded.items()},
@@ -180,6 +199,19 @@ def _finish(
         dtype="float16",
         splits=record.to_json(),
     )
+    _draw(files, measured)
+    return bundle
+
+
+def _draw(files: RunFiles, measured: Measured) -> None:
+    """Pictures are no part of the bundle: where matplotlib is not installed there are none."""
+    try:
+        plot_learning_curves(files.log, files.folder / "curves.png")
+        plot_exits(measured.gmacs, measured.top1, files.folder / "accuracy.png")
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "matplotlib":
+            raise
+        print(f"matplotlib is not installed: no pictures in {files.folder}", file=sys.stderr)
 
 
 @torch.inference_mode()

@@ -4,6 +4,7 @@ and resumed from a checkpoint ends with the very weights of one that was not.
 Shapes: K exits, B images of this process.
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,28 +15,25 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel
 
 from models.compiling import compile_parts
 from models.dvt import DVT
 from models.progress import Progress
+from training.average import WeightAverage
 from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from training.data import prepared
-from training.devices import gains_by_bf16
+from training.devices import computes_in
 from training.distributed import World
+from training.divergence import DivergedError, LossWatch, chance_loss
 from training.gradients import Gradients, GraphedGradients
 from training.inputs import TrainingBatch, TrainingInputs
+from training.journal import Journal, Look
 from training.losses import CascadeLoss, cascade_loss
-from training.optim import (
-    OptimConfig,
-    build_optimizers,
-    clip_gradients,
-    rate_share,
-    weight_average,
-)
+from training.optim import OptimConfig, build_optimizers, clip_gradients, rate_share
 from training.recipe import Recipe
-from training.runlog import LogRow, RunLog
+from training.runlog import RunLog
 from training.seeds import epoch_order, step_indices, steps_per_epoch
+from training.throughput import Pace, Throughput
 
 CHECKPOINT_EVERY_S = 60.0
 LOG_EVERY_STEPS = 10
@@ -43,11 +41,20 @@ LOG_EVERY_STEPS = 10
 Evaluate = Callable[[DVT], Sequence[float]]
 
 
+class OutOfTimeError(Exception):
+    """The time that a run was given is over before its end: it can go on from its checkpoint."""
+
+
 @dataclass(frozen=True)
 class RunFiles:
     """Where a run keeps what it needs to go on."""
 
     folder: Path
+
+    @staticmethod
+    def of(out: Path) -> "RunFiles":
+        """Of the run that is to write the bundle `out`."""
+        return RunFiles(out.with_name(out.name + ".run"))
 
     @property
     def checkpoint(self) -> Path:
@@ -103,17 +110,24 @@ class Trainer:
             raise ValueError(f"{len(inputs)} training images do not fill one batch of {recipe.batch}: lower --batch")
         self._optim: OptimConfig = recipe.optim(self._steps_per_epoch)
         self._optimizers = build_optimizers(model, self._optim)
-        self._average: AveragedModel = weight_average(model, self._optim.ema_decay)
+        self._average = WeightAverage(model, self._optim.ema_decay)
         self._forward = self._build_forward()
         self._gradients = self._build_gradients()
         self._log = RunLog(files.log, model.config.exits)
         self._order = lru_cache(maxsize=2)(partial(epoch_order, len(inputs), recipe.seed))
         self._step = 0
+        self._seconds = 0.0
+        self._begun_at = self._saved_at = time.monotonic()
 
     @property
     def averaged(self) -> DVT:
         """The weights to keep: their exponential moving average."""
         return cast(DVT, self._average.module)
+
+    @property
+    def seconds(self) -> float:
+        """How long training has taken, in all the starts of this run together."""
+        return self._seconds
 
     def resume(self) -> None:
         """Go on from the checkpoint, if there is one. Raises `CheckpointError`."""
@@ -124,41 +138,53 @@ class Trainer:
         self._average.load_state_dict(checkpoint.average)
         self._optimizers.load_state_dict(checkpoint.optimizer)
         self._step = checkpoint.step
+        self._seconds = checkpoint.seconds
 
-    def run(self) -> None:
-        """Train to the end."""
+    def run(self, throughput: Throughput, stop_at_s: float = math.inf) -> None:
+        """Train to the end. `stop_at_s`: of the monotonic clock.
+
+        Raises `OutOfTimeError` at the first look after that time, when a checkpoint is written, and `DivergedError`.
+        """
         self._model.train()
-        total = self._optim.total_steps
-        if self._world.leads:
-            self._log.restart(self._step)
-        saved_at = logged_at = time.monotonic()
-        logged_step = self._step
-        note = ""
+        recipe, total = self._recipe, self._optim.total_steps
+        self._begun_at = time.monotonic() - self._seconds
+        self._saved_at = time.monotonic()
+        watch = LossWatch(chance_loss(recipe.loss, self._model.config.exits, self._model.config.classes))
         with Progress("training") as progress:
+            pace = Pace(throughput, recipe.batch)
+            journal = Journal(self._log, watch, pace, progress, recipe.batch, total * recipe.batch)
+            if self._world.leads:
+                journal.begin(self._step)
             for batch in prepared(self._batch, range(self._step, total), self._inputs.ahead):
-                epoch, within = divmod(self._step, self._steps_per_epoch)
-                loss = self._update(batch)
+                step_loss = self._update(batch)
                 self._step += 1
-                epoch_done = within == self._steps_per_epoch - 1
-                evaluated = self._step == total or (epoch_done and (epoch + 1) % self._recipe.evaluate_every == 0)
-                if not (epoch_done or self._step % LOG_EVERY_STEPS == 0):
+                # Only here, and not at every step, does the CPU wait for the device.
+                if self._step % self._steps_per_epoch > 0 and self._step % LOG_EVERY_STEPS > 0:
                     continue
-                mean_loss = float(self._world.mean(loss.total.detach()))
-                if not self._world.leads:
-                    continue
-                now = time.monotonic()
-                rate = (self._step - logged_step) * self._recipe.batch / max(now - logged_at, 1e-9)
-                top1 = tuple(self._evaluate(self.averaged)) if evaluated else ()
-                rate_at = self._optim.learning_rate * rate_share(self._step - 1, self._optim)
-                self._log.append(LogRow(self._step, epoch + 1, mean_loss, rate_at, rate, top1))
-                if top1:
-                    note = "search top-1 " + " / ".join(f"{value:.1%}" for value in top1)
-                seen = self._step * self._recipe.batch
-                progress.update(seen, total * self._recipe.batch, f"epoch {epoch + 1}  loss {mean_loss:.3f}  {note}")
-                if evaluated or now - saved_at >= CHECKPOINT_EVERY_S:
-                    self._save()
-                    saved_at = time.monotonic()
-                logged_at, logged_step = time.monotonic(), self._step
+                loss = float(self._world.mean(step_loss.total.detach()))
+                # All processes stop at one step: any that went on would wait for the others for ever.
+                out_of_time = self._step < total and self._world.any(time.monotonic() >= stop_at_s, self._device)
+                if self._world.leads:
+                    self._look(journal, loss, out_of_time)
+                if out_of_time:
+                    raise OutOfTimeError(f"time is up at step {self._step} of {total}")
+
+    def _look(self, journal: Journal, loss: float, out_of_time: bool) -> None:
+        """What the leader does at a logged step."""
+        before, within = divmod(self._step - 1, self._steps_per_epoch)
+        epoch_done = within == self._steps_per_epoch - 1
+        rate = self._optim.learning_rate * rate_share(self._step - 1, self._optim)
+        is_last = self._step == self._optim.total_steps
+        evaluated = is_last or (epoch_done and (before + 1) % self._recipe.evaluate_every == 0)
+        evaluate = partial(self._evaluate, self.averaged) if evaluated else None
+        health = journal.enter(Look(self._step, before + 1, loss, rate), evaluate)
+        self._seconds = time.monotonic() - self._begun_at
+        is_due = evaluated or out_of_time or time.monotonic() - self._saved_at >= CHECKPOINT_EVERY_S
+        # Of a run that may be going wrong, the checkpoint of before is worth more than one of now.
+        if is_due and health == "fine":
+            self._save()
+            self._saved_at = time.monotonic()
+        journal.go_on(self._step)
 
     def _batch(self, step: int) -> TrainingBatch:
         epoch, within = divmod(step, self._steps_per_epoch)
@@ -192,7 +218,7 @@ class Trainer:
         return (GraphedGradients if is_graphed else Gradients)(self._loss, parameters)
 
     def _autocast(self) -> torch.autocast:
-        enabled = self._recipe.precision == "bf16" or (self._recipe.precision == "auto" and gains_by_bf16(self._device))
+        enabled = computes_in(self._recipe.precision, self._device) == torch.bfloat16
         return torch.autocast(self._device.type, torch.bfloat16, enabled=enabled)
 
     def _build_forward(self) -> Callable[[Tensor | list[Tensor]], list[Tensor]]:
@@ -200,19 +226,25 @@ class Trainer:
         if self._world.size > 1:
             cascade = DistributedDataParallel(cascade)
         if self._device.type == "cuda":
-            compile_parts(self._model, any_batch=False)
+            compile_parts(self._model, any_batch=False, convolutions=True)
             if self._teacher is not None:
-                compile_parts(self._teacher, any_batch=False)
+                compile_parts(self._teacher, any_batch=False, convolutions=True)
         return cascade
 
     def _save(self) -> None:
+        """Raises `DivergedError` rather than put weights that are not finite in the place of good ones."""
+        model = self._model.state_dict()
+        finite = torch.stack([tensor.isfinite().all() for tensor in model.values()])
+        if not bool(finite.all()):
+            raise DivergedError(f"weights are not finite after step {self._step}, though the loss was")
         save_checkpoint(
             self._files.checkpoint,
             Checkpoint(
                 self._fingerprint,
                 self._step,
-                self._model.state_dict(),
+                model,
                 self._average.state_dict(),
                 self._optimizers.state_dict(),
+                self._seconds,
             ),
         )

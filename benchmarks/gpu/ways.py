@@ -10,7 +10,6 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
-from benchmarks.gpu.ceilings import device_seconds
 from benchmarks.gpu.document import Ceilings, WayMeasured
 from benchmarks.gpu.roofline import Product, least_seconds
 from service.backends.base import Precision

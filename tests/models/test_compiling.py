@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from models.compiling import compile_parts
+from models.config import StageConfig
 from models.dvt import DVT, State
+from tests.models.small_cascades import CONV_STAGES, T2T_STAGES, small_config
 from tests.service.tiny_bundles import tiny_config
 
 
@@ -39,3 +41,24 @@ def test_compiled_for_any_batch_they_are_compiled_again_for_none() -> None:
                     theirs = written.forward_stage(stage, images, reference)
                     torch.testing.assert_close(ours.logits, theirs.logits)
                     state, reference = ours.state, theirs.state
+
+
+# Dynamo looks at it by itself.
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
+@pytest.mark.parametrize("stages", [T2T_STAGES, CONV_STAGES], ids=["t2t", "conv"])
+def test_in_training_their_gradients_are_those_of_the_network_too(stages: tuple[StageConfig, ...]) -> None:
+    """And so is what normalisation has seen of the batch."""
+    networks = []
+    images = torch.randn(2, 3, 32, 32)
+    for compiled in (False, True):
+        torch.manual_seed(0)
+        network = DVT(small_config(stages)).train()
+        if compiled:
+            compile_parts(network, "aot_eager", any_batch=False, convolutions=True)
+        torch.stack([logits.square().mean() for logits in network(images)]).sum().backward()  # type: ignore[no-untyped-call]
+        networks.append(network)
+    plain, parts = networks
+    for (name, ours), theirs in zip(parts.named_parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, msg=name)
+    for mine, other in zip(parts.buffers(), plain.buffers(), strict=True):
+        torch.testing.assert_close(mine, other)

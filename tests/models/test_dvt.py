@@ -190,3 +190,11 @@ def test_stages_of_a_hybrid_share_one_stem() -> None:
 def test_a_stage_without_its_tokenisers_grid_is_refused() -> None:
     with pytest.raises(ValueError, match="stage 2: its tokenizer makes a 4x4 grid, not 5"):
         small_config([patch_stage(2), StageConfig(5, patch_stage(4).tokenizer)])
+
+
+@any_cascade
+def test_shapes_alone_go_through_without_a_computation(config: DVTConfig) -> None:
+    with torch.device("meta"):
+        model = DVT(config).eval()
+        exits = model(torch.empty(2, 3, SIZE_PX, SIZE_PX))
+    assert [logits.shape for logits in exits] == [(2, len(LABELS))] * config.exits

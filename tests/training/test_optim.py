@@ -8,20 +8,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from models.architectures import build_config
 from models.dvt import DVT
+from training.average import WeightAverage
+from training.muon import MuonConfig
 from training.optim import (
-    MuonConfig,
     OptimConfig,
     Optimizers,
     build_optimizers,
     clip_gradients,
-    ema_decay_at,
     rate_share,
     split_parameters,
-    weight_average,
 )
 
 CONFIG = OptimConfig(learning_rate=0.1, total_steps=20, warmup_steps=4, weight_decay=0.5, ema_decay=0.9)
@@ -112,21 +110,6 @@ def test_muon_moves_all_that_decays_but_heads_and_reuse() -> None:
     assert any("_reuse." in name for name in decayed)
 
 
-@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-def test_a_step_of_muon_is_orthogonal_also_for_kernels_however_they_lie(memory_format: torch.memory_format) -> None:
-    torch.manual_seed(0)
-    conv = nn.Conv2d(8, 4, 3, bias=False)
-    conv.to(memory_format=memory_format)  # type: ignore[call-overload]  # torch's stubs lack it
-    before = conv.weight.detach().clone()
-    (muon,) = build_optimizers(conv, replace(CONFIG, muon=MuonConfig(0.2, weight_decay=0.0))).parts
-    conv.weight.grad = torch.randn(4, 8, 3, 3)
-    muon.step()
-    step = (before - conv.weight.detach()).flatten(1) / 0.2
-    # Newton-Schulz in bf16 brings singular values near 1, not onto it.
-    assert torch.linalg.svdvals(step).sub(1).abs().max() < 0.35
-    assert torch.nn.functional.cosine_similarity(step.flatten(), conv.weight.grad.flatten(), 0) > 0.9
-
-
 def test_states_of_other_optimizers_are_refused() -> None:
     with pytest.raises(ValueError, match="different number"):
         build_optimizers(small_model(), WITH_MUON).load_state_dict(build_optimizers(small_model(), CONFIG).state_dict())
@@ -141,37 +124,18 @@ def test_gradients_are_clipped_to_the_norm_and_their_norm_before_is_told(clip_no
     torch.testing.assert_close(model.weight.grad / model.weight.grad.norm(), torch.tensor([[0.6, 0.8]]))
 
 
-def test_the_average_follows_with_a_decay_that_warms_up() -> None:
-    model = nn.Linear(1, 1, bias=False)
-    nn.init.constant_(model.weight, 1.0)
-    average = weight_average(model, decay=0.5)
-    by_hand = 1.0
-    average.update_parameters(model)
-    for update, value in enumerate([3.0, -2.0, 5.0, 4.0, 4.0, 7.0, 8.0, 1.0, 0.0, 6.0, 2.0], start=1):
-        nn.init.constant_(model.weight, value)
-        average.update_parameters(model)
-        decay = min(0.5, (1 + update) / (10 + update))
-        by_hand = decay * by_hand + (1 - decay) * value
-    assert next(average.parameters()).item() == pytest.approx(by_hand, rel=1e-5)
-
-
-@given(updates=st.integers(0, 10_000), decay=st.floats(0, 0.9999))
-def test_the_decay_never_falls_and_never_exceeds_its_limit(updates: int, decay: float) -> None:
-    assert 0 <= ema_decay_at(updates, decay) <= ema_decay_at(updates + 1, decay) <= decay
-
-
 @dataclass(frozen=True)
 class Run:
     """A small training run, as a checkpoint would hold it."""
 
     model: nn.Module
     optimizers: Optimizers
-    average: AveragedModel
+    average: WeightAverage
 
     @staticmethod
     def start(config: OptimConfig) -> "Run":
         model = small_model()
-        return Run(model, build_optimizers(model, config), weight_average(model, config.ema_decay))
+        return Run(model, build_optimizers(model, config), WeightAverage(model, config.ema_decay))
 
     def train(self, steps: range) -> None:
         for step in steps:

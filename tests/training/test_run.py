@@ -1,6 +1,9 @@
 """From a recipe and a folder of images to a bundle, in one process."""
 
 import csv
+import itertools
+import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,15 +12,26 @@ import torch
 from PIL import Image
 
 from models.bundle import read_bundle
-from models.dvt import load_bundle
+from models.dvt import DVT, load_bundle
 from tests.training.image_trees import write_tree
+from training.divergence import DivergedError, LossWatch
 from training.folders import DataError
-from training.recipe import Recipe, load_recipe, recipe_names, static_twin
+from training.optim import Optimizers
+from training.recipe import Recipe, load_recipe, recipe_names, static_twin, with_rates
 from training.run import TrainOptions, train
 from training.splits import read_record
+from training.throughput import training_flops
+from training.trainer import OutOfTimeError
 
 CPU = torch.device("cpu")
-IN_SECONDS = ("cifar10_micro", "cifar10_micro_static", "imagenette_hybrid", "imagenette_hybrid_static")
+IN_SECONDS = (
+    "cifar10",
+    "cifar10_micro",
+    "cifar10_micro_long",
+    "cifar10_micro_static",
+    "imagenette_hybrid",
+    "imagenette_hybrid_static",
+)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +63,9 @@ def test_every_recipe_trains_a_bundle_that_loads(name: str, images: Path, tmp_pa
     assert all(each.isfinite().all() for each in logits)
     record = read_record(bundle.path)
     assert record.train.size + record.search.size + record.certify.size == 12
-    assert name in (bundle.path / "README.md").read_text()
+    card = (bundle.path / "README.md").read_text()
+    assert name in card
+    assert re.search(r"In the median [\d,]+ images/s, [\d.e-]+ TFLOP/s", card)
     for picture in ("curves.png", "accuracy.png"):
         with Image.open(tmp_path / "out.run" / picture) as png:
             assert min(png.size) > 200
@@ -84,6 +100,75 @@ def test_a_teacher_s_last_exit_is_what_all_exits_learn_from(images: Path, tmp_pa
     assert alone.weights_sha256 == teacher.weights_sha256
     assert taught.weights_sha256 != alone.weights_sha256
     assert f"Taught by the weights {teacher.weights_sha256}" in (taught.path / "README.md").read_text()
+
+
+def test_the_log_says_what_the_device_did_and_what_share_of_its_ceiling_that_is(images: Path, tmp_path: Path) -> None:
+    named = load_recipe("cifar10_micro_static")
+    train(replace(named, recipe=short(named.recipe)), TrainOptions(images, tmp_path / "out", CPU))
+    with (tmp_path / "out.run" / "log.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    flops = training_flops(DVT(named.recipe.config(("a", "b"))))
+    assert float(row["tflops"]) == pytest.approx(float(row["images_per_s"]) * flops / 1e12, rel=0.01)
+    assert float(row["of_ceiling"]) > 0
+
+
+def test_weights_that_are_no_numbers_never_take_the_place_of_good_ones(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loss is that of before the step, so it may well be finite."""
+    monkeypatch.setattr("training.trainer.LOG_EVERY_STEPS", 1)
+    monkeypatch.setattr("training.trainer.CHECKPOINT_EVERY_S", 0.0)
+    steps, as_ever = itertools.count(1), Optimizers.step
+
+    def ruined_at_the_third(self: Optimizers) -> None:
+        as_ever(self)
+        if next(steps) == 3:
+            with torch.no_grad():
+                self.parts[0].param_groups[0]["params"][0].fill_(math.nan)
+
+    monkeypatch.setattr(Optimizers, "step", ruined_at_the_third)
+    named = load_recipe("cifar10_micro_static")
+    named = replace(named, recipe=replace(named.recipe, epochs=4, batch=2))
+    with pytest.raises(DivergedError, match="weights are not finite after step 3"):
+        train(named, TrainOptions(images, tmp_path / "out", CPU))
+    kept = torch.load(tmp_path / "out.run" / "checkpoint.pt", weights_only=True)
+    assert kept["step"] == 2
+    assert all(tensor.isfinite().all() for tensor in kept["model"].values())
+
+
+def test_no_checkpoint_is_taken_of_a_run_in_doubt(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.trainer.LOG_EVERY_STEPS", 1)
+    monkeypatch.setattr("training.trainer.CHECKPOINT_EVERY_S", 0.0)
+    looks = itertools.count()
+    monkeypatch.setattr(LossWatch, "see", lambda self, loss: "fine" if next(looks) < 3 else "suspicious")
+    named = load_recipe("cifar10_micro_static")
+    train(replace(named, recipe=replace(named.recipe, epochs=4, batch=2)), TrainOptions(images, tmp_path / "out", CPU))
+    assert torch.load(tmp_path / "out.run" / "checkpoint.pt", weights_only=True)["step"] == 3
+
+
+def test_the_hours_are_those_of_all_starts_together(images: Path, tmp_path: Path) -> None:
+    named = load_recipe("cifar10_micro_static")
+    named = replace(named, recipe=replace(named.recipe, epochs=2, batch=4))
+    with pytest.raises(OutOfTimeError, match="time is up at step 2 of 4"):
+        train(named, TrainOptions(images, tmp_path / "out", CPU, stop_at_s=-math.inf))
+    kept = tmp_path / "out.run" / "checkpoint.pt"
+    content = torch.load(kept, weights_only=True)
+    assert content["seconds"] > 0
+    torch.save({**content, "seconds": 7200.0}, kept)
+    bundle = train(named, TrainOptions(images, tmp_path / "out", CPU, resume=True))
+    assert bundle is not None
+    assert "2.00 hours on" in (bundle.path / "README.md").read_text()
+
+
+def test_all_learning_rates_are_scaled_together() -> None:
+    recipe = load_recipe("cifar10_micro").recipe
+    halved = with_rates(recipe, 0.5)
+    assert recipe.muon is not None and halved.muon is not None
+    assert halved.learning_rate == recipe.learning_rate / 2
+    assert halved.muon.learning_rate == recipe.muon.learning_rate / 2
+    assert with_rates(replace(recipe, muon=None), 0.5).muon is None
 
 
 def test_an_image_that_cannot_be_read_is_named_and_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

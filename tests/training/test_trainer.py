@@ -47,6 +47,11 @@ def losses(out: Path) -> list[float]:
         return [float(row["loss"]) for row in csv.DictReader(file)]
 
 
+def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
+    _, errors = process.communicate(timeout=300)
+    return process.returncode, errors.splitlines()[-1]
+
+
 def kill_after_rows(process: subprocess.Popen[str], log: Path, rows: int) -> None:
     """kill -9 once the log has that many rows, or let it end."""
     deadline = time.monotonic() + 120
@@ -75,6 +80,40 @@ def test_a_run_killed_at_random_ends_with_the_weights_of_one_that_was_not(
     finish(start(*SHORT, "--data", str(images), "--out", str(killed), "--resume"))
     assert losses(killed) == losses(whole)
     assert read_bundle(killed).weights_sha256 == read_bundle(whole).weights_sha256
+
+
+def test_a_run_whose_time_is_up_goes_on_with_resume_as_if_it_had_not_been(images: Path, tmp_path: Path) -> None:
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    finish(start(*SHORT, "--data", str(images), "--out", str(whole)))
+    in_no_time = (*SHORT, "--data", str(images), "--out", str(cut), "--max-minutes", "0.0001")
+    code, last = ended(start(*in_no_time))
+    assert (code, last) == (75, "dvt train: time is up at step 4 of 12; the same command with --resume goes on")
+    assert (tmp_path / "cut.run" / "checkpoint.pt").exists()
+    code, last = ended(start(*in_no_time, "--resume"))
+    assert (code, last.partition(";")[0]) == (75, "dvt train: time is up at step 8 of 12"), "each start gets on"
+    assert not cut.exists()
+    finish(start(*SHORT, "--data", str(images), "--out", str(cut), "--resume"))
+    assert losses(cut) == losses(whole)
+    assert read_bundle(cut).weights_sha256 == read_bundle(whole).weights_sha256
+
+
+def test_two_processes_stop_at_one_step_when_time_is_up(images: Path, tmp_path: Path) -> None:
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "dvt.py")
+    limited = (*SHORT, "--data", str(images), "--out", str(tmp_path / "out"), "--max-minutes", "0.0001")
+    process = start(*limited, module=launcher)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode != 0
+    assert errors.count("time is up at step 4 of 12") == 2
+    assert (tmp_path / "out.run" / "checkpoint.pt").exists()
+
+
+def test_a_run_that_has_diverged_ends_with_a_code_of_its_own_and_the_way_out(images: Path, tmp_path: Path) -> None:
+    code, last = ended(start(*SHORT, "--data", str(images), "--out", str(tmp_path / "out"), "--rate-scale", "1e30"))
+    assert code == 3
+    assert last.startswith("dvt train: ") and "at step" in last and "learning rate" in last
+    assert "--rate-scale 0.3" in last and "--warmup-epochs" in last
+    assert f"{tmp_path / 'out.run'} keeps its log" in last
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(("steps_by", "tolerance"), [(("--no-muon",), 1e-4), ((), 0.02)], ids=["adamw", "muon"])

@@ -12,7 +12,7 @@ of the static twin's cost is asked for. The static twin: 65 minutes on one core,
 
 from training.augment import AugmentConfig
 from training.losses import LossConfig
-from training.optim import MuonConfig
+from training.muon import MuonConfig
 from training.recipe import Recipe
 from training.splits import SplitSizes
 

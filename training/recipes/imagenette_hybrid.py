@@ -16,7 +16,7 @@ static twin: 14 minutes for 8 epochs, 95.1 % at 0.466 GMACs.
 from training.augment import AugmentConfig
 from training.losses import LossConfig
 from training.mix import MixConfig
-from training.optim import MuonConfig
+from training.muon import MuonConfig
 from training.recipe import Recipe
 from training.splits import SplitSizes
 from training.views import ViewConfig
