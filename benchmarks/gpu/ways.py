@@ -12,6 +12,7 @@ from torch import Tensor
 
 from benchmarks.gpu.document import Ceilings, WayMeasured
 from benchmarks.gpu.roofline import Product, least_seconds
+from models.device_rate import device_seconds
 from service.backends.base import Precision
 
 # Of the distance from float64 over its norm: several roundings of each type.
