@@ -1,5 +1,6 @@
 """The backends that are measured on a device, and the bundles of random weights that they open."""
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,8 +23,13 @@ _STATE_BYTES = 32 << 30
 
 
 def geometry(folder: Path, architecture: str) -> Geometry:
-    """Made there where it is not yet. Raises `ValueError` for an unknown architecture."""
-    return read_geometry(folder) if folder.exists() else write_geometry(folder, architecture, with_graphs=False)
+    """Made there where it is not yet, whole or not at all. Raises `ValueError` for an unknown architecture."""
+    if not folder.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as making:
+            write_geometry(Path(making) / folder.name, architecture, with_graphs=False)
+            (Path(making) / folder.name).rename(folder)
+    return read_geometry(folder)
 
 
 def open_backend(
