@@ -10,14 +10,16 @@ from benchmarks.geometry import Geometry, read_geometry, write_geometry
 from benchmarks.gpu.document import Kind
 from models.bundle import Bundle
 from service.backends.base import Capacity, Precision, StageBackend
+from service.backends.choose import CUDA_LANES
 from service.backends.compiled import CompiledBackend
-from service.backends.cudagraph import CudaGraphBackend
+from service.backends.cudagraph import CompiledCudaGraphBackend, CudaGraphBackend
 from service.backends.eager import EagerBackend
 
 BACKENDS: dict[Kind, Callable[..., StageBackend]] = {
     "eager": EagerBackend,
     "compiled": CompiledBackend,
     "cudagraph": CudaGraphBackend,
+    "compiled-cudagraph": CompiledCudaGraphBackend,
 }
 _STATE_BYTES = 32 << 30
 
@@ -35,5 +37,6 @@ def geometry(folder: Path, architecture: str) -> Geometry:
 def open_backend(
     bundle: Bundle, kind: Kind, precision: Precision, images: int, batch: int, device: torch.device
 ) -> StageBackend:
-    """For so many images inside at once, in batches of at most `batch`."""
-    return BACKENDS[kind](bundle, str(device), 1, Capacity(images, _STATE_BYTES, batch), precision)
+    """For so many images inside at once, in batches of at most `batch`; with the lanes that it serves with."""
+    lanes = CUDA_LANES if device.type == "cuda" else 1
+    return BACKENDS[kind](bundle, str(device), 1, Capacity(images, _STATE_BYTES, batch), precision, lanes=lanes)
