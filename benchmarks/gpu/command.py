@@ -58,7 +58,8 @@ def run(args: argparse.Namespace) -> int:
     left = [piece.note for piece in todo if not piece.is_in(document)]
     for failure in document.failures:
         print(f"dvt bench gpu: {failure.piece}: {failure.reason}", file=sys.stderr)
-    print(f"{path}: {len(todo) - len(left)} of {len(todo)} pieces; the same command goes on", file=sys.stderr)
+    go_on = "; the same command goes on" if left else ""
+    print(f"{path}: {len(todo) - len(left)} of {len(todo)} pieces{go_on}", file=sys.stderr)
     return 1 if document.failures else 0
 
 
