@@ -69,8 +69,9 @@ gpu-test: $(if $(GPU_PYTHON),,setup) ## what needs a CUDA device (GPU_PYTHON=pyt
 	@$(or $(GPU_PYTHON),$(DEV)/bin/python) -c 'import sys, torch; sys.exit(0 if torch.cuda.is_available() else "gpu-test needs a CUDA device")'
 	@$(or $(GPU_PYTHON),$(DEV)/bin/python) -m pytest -q -m gpu -n $(TEST_PROCESSES) $(GPU_TESTS)
 
-gpu-bench: $(if $(GPU_PYTHON),,setup) ## stages, cascade, static twin and kernels on a CUDA device, against its ceilings (GPU_PYTHON as above)
-	@$(or $(GPU_PYTHON),$(DEV)/bin/python) dvt.py bench gpu
+gpu-bench: $(if $(GPU_PYTHON),,setup) ## stages, cascade, static twin and kernels on a CUDA device, against its ceilings, resumable (GPU_PYTHON as above; GPU_MINUTES=8: begin nothing later)
+	@$(or $(GPU_PYTHON),$(DEV)/bin/python) -c 'import sys, torch; sys.exit(0 if torch.cuda.is_available() else "gpu-bench needs a CUDA device")'
+	@$(or $(GPU_PYTHON),$(DEV)/bin/python) dvt.py bench gpu $(if $(GPU_MINUTES),--minutes $(GPU_MINUTES)) $(if $(DATA),--data $(DATA))
 
 lock: ## make the pins in requirements/ anew from pyproject.toml (UV_OPTIONS=--upgrade for newer versions)
 	@scripts/venv.sh .venv-lock requirements/lock.txt

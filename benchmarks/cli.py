@@ -110,16 +110,33 @@ def _add_gpu(parser: argparse.ArgumentParser) -> None:
         metavar="A,B",
         help="default: dvt_t2t_vit_12,dvt_t2t_vit_14,dvt_deit_small",
     )
-    parser.add_argument("--backends", default="cudagraph,eager", metavar="A,B", help="of cudagraph, eager, compiled")
-    parser.add_argument("--batches", default="1,8,64,256,1024", metavar="N,M", help="default: 1,8,64,256,1024")
-    parser.add_argument("--kernel-batches", default="1,64,256", metavar="N,M", help="of kernels (default: 1,64,256)")
-    parser.add_argument("--in-flight", default="1,64,1024", metavar="N,M", help="images at once in the engine")
-    parser.add_argument("--jobs", type=positive, default=8192, metavar="N", help="images of a run (default: 8192)")
+    parser.add_argument(
+        "--backends",
+        default="cudagraph,compiled-cudagraph,eager,compiled",
+        metavar="A,B",
+        help="the first with all its pieces first (default: cudagraph,compiled-cudagraph,eager,compiled)",
+    )
+    parser.add_argument(
+        "--batches", type=_numbers, default=(1, 8, 64, 256, 1024), metavar="N,M", help="default: 1,8,64,256,1024"
+    )
+    parser.add_argument(
+        "--kernel-batches", type=_numbers, default=(1, 64, 256), metavar="N,M", help="of kernels (default: 1,64,256)"
+    )
+    parser.add_argument(
+        "--in-flight", type=_numbers, default=(1, 64, 1024), metavar="N,M", help="images at once in the engine"
+    )
+    parser.add_argument(
+        "--jobs", type=positive, default=32768, metavar="N", help="images of a run, at most (default: 32768)"
+    )
+    parser.add_argument(
+        "--minutes", type=positive_number, metavar="N", help="begin no piece after so many (default: no limit)"
+    )
     parser.add_argument("--precision", choices=("bfloat16", "float16", "float32"), default="bfloat16")
     parser.add_argument(
         "--only", default="", metavar="TEXT", help="what has this in its name: relations, pointwise, ..."
     )
     parser.add_argument("--device", metavar="DEVICE", help="default: cuda where there is one, else cpu for a try")
+    _add_photos(parser)
     _add_results(parser)
     parser.set_defaults(run=_lazily("gpu.command:run"))
 
@@ -215,6 +232,11 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--results", type=Path, metavar="DIR", help="default: benchmarks/results")
     parser.add_argument("--out", type=Path, metavar="FILE", help="default: docs/performance.md")
     parser.set_defaults(run=_lazily("report:run"))
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    """Whole numbers of 1 or more, with commas between."""
+    return tuple(positive(word) for word in text.split(","))
 
 
 def _rates(text: str) -> tuple[float, ...]:

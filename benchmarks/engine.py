@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import SimpleQueue
+from typing import Literal
 
 import numpy as np
 
@@ -20,11 +21,11 @@ from models.policy import ExitMeasure
 from models.preprocess import Pixels
 from service.backends.base import Slot, StageBackend, StageOutput
 from service.engine.batching import BatchLimits
+from service.engine.counts import EngineCounts
 from service.engine.job import Job, Outcome
 from service.engine.scheduler import Scheduler
 from service.engine.warmup import warm_up as measure_costs
 from service.errors import ServiceError
-from service.metrics import Metrics
 from service.types import Clock, ExitRule
 
 _LOOK_EVERY_S = 5.0
@@ -52,11 +53,12 @@ class StageUse:
 
 @dataclass(frozen=True)
 class Ran:
-    """One way, once."""
+    """One way, once. `inside_seconds`: while at least one lane was inside `run`; None where that was not noted."""
 
     images: int
     seconds: float
     stages: dict[str, StageUse]
+    inside_seconds: float | None = None
 
     @property
     def images_per_s(self) -> float:
@@ -80,7 +82,10 @@ def scripted(shares: Sequence[float], images: int, seed: int, size_px: int) -> W
 
 
 class Watched:
-    """A backend that notes how long each stage ran, and for how many images; it computes through the one it wraps."""
+    """A backend that notes how long each stage ran, and for how many images; it computes through the one it wraps.
+
+    Lanes that run at once each have their own seconds; `inside_s` counts such time once.
+    """
 
     def __init__(self, inner: StageBackend) -> None:
         self._inner = inner
@@ -94,6 +99,9 @@ class Watched:
         self._seconds: dict[int, float] = defaultdict(float)
         self._batches: dict[int, int] = defaultdict(int)
         self._images: dict[int, int] = defaultdict(int)
+        self._lanes_inside = 0
+        self._inside_since_s = 0.0
+        self.inside_s = 0.0
 
     @property
     def slots_in_use(self) -> int:
@@ -103,22 +111,31 @@ class Watched:
         return self._inner.begin(pixels)
 
     def run(self, stage: int, slots: Sequence[Slot], lane: int = 0) -> StageOutput:
-        started_s = time.perf_counter()
-        output = self._inner.run(stage, slots, lane)
-        seconds = time.perf_counter() - started_s
         with self._lock:
-            self._seconds[stage] += seconds
-            self._batches[stage] += 1
-            self._images[stage] += len(slots)
-        return output
+            started_s = time.perf_counter()
+            if self._lanes_inside == 0:
+                self._inside_since_s = started_s
+            self._lanes_inside += 1
+        try:
+            return self._inner.run(stage, slots, lane)
+        finally:
+            with self._lock:
+                ended_s = time.perf_counter()
+                self._lanes_inside -= 1
+                if self._lanes_inside == 0:
+                    self.inside_s += ended_s - self._inside_since_s
+                self._seconds[stage] += ended_s - started_s
+                self._batches[stage] += 1
+                self._images[stage] += len(slots)
 
     def release(self, slot: Slot) -> None:
         self._inner.release(slot)
 
     def forget(self) -> None:
-        """Begin to count anew."""
+        """Begin to count anew; for when no lane is inside."""
         for counts in (self._seconds, self._batches, self._images):
             counts.clear()
+        self.inside_s = 0.0
 
     def use(self) -> dict[str, StageUse]:
         return {
@@ -150,7 +167,7 @@ def run_engine(
         ExitMeasure("max_softmax", (1.0,) * exits),
         BatchLimits(batch),
         clock=clock,
-        metrics=Metrics(bundle.name, bundle.weights_sha256, exits),
+        metrics=_counts(bundle, exits),
         log=logging.getLogger("dvt"),
     )
     left = iter(enumerate(work.exits))
@@ -197,7 +214,30 @@ def run_engine(
     scheduler.stop()
     if failures:
         raise RuntimeError(f"{len(failures)} images failed, the first with: {failures[0].detail}")
-    return Ran(len(work.exits), seconds, watched.use())
+    return Ran(len(work.exits), seconds, watched.use(), watched.inside_s)
+
+
+def _counts(bundle: Bundle, exits: int) -> EngineCounts:
+    """The service's own metrics, since what they cost is the engine's too; none where their library is not there."""
+    try:
+        from service.metrics import Metrics
+    except ModuleNotFoundError:
+        return Uncounted()
+    return Metrics(bundle.name, bundle.weights_sha256, exits)
+
+
+class Uncounted:
+    """Metrics that nobody reads."""
+
+    def batch(self, stage: int, images: int, seconds: float) -> None: ...
+
+    def image_at(self, stage: int, seconds: float) -> None: ...
+
+    def batch_failed(self, stage: int) -> None: ...
+
+    def dropped(self) -> None: ...
+
+    def kept_evicted(self, what: Literal["state", "answer"], why: Literal["needed", "full", "old"]) -> None: ...
 
 
 def run_whole_batches(backend: StageBackend, work: Work, batch: int) -> Ran:
@@ -241,4 +281,4 @@ def _in_batches(
     with ThreadPoolExecutor(watched.lanes) as lanes:
         for _ in lanes.map(run_batch, range(0, len(work.exits), batch)):
             pass
-    return Ran(len(work.exits), time.perf_counter() - started_s, watched.use())
+    return Ran(len(work.exits), time.perf_counter() - started_s, watched.use(), watched.inside_s)

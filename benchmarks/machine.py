@@ -12,7 +12,7 @@ PACKAGES = ("numpy", "onnxruntime", "pillow", "fastapi", "uvicorn", "httptools")
 
 @dataclass(frozen=True)
 class Environment:
-    """`packages` are the versions that serve here; a peer's own stand in its settings."""
+    """`packages` are the versions that were measured with, those that serve; a peer's own stand in its settings."""
 
     date: str
     cpu: str
@@ -22,14 +22,14 @@ class Environment:
     packages: dict[str, str]
 
 
-def environment() -> Environment:
+def environment(packages: tuple[str, ...] = PACKAGES) -> Environment:
     return Environment(
         date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M"),
         cpu=_cpu_name(),
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         system=f"{platform.system()} {platform.release().partition('-')[0]} {platform.machine()}",
         python=platform.python_version(),
-        packages=installed(PACKAGES),
+        packages=installed(packages),
     )
 
 

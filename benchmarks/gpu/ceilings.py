@@ -7,6 +7,7 @@ Random data: zeros run faster than anything real. The copy is several times the 
 
 import json
 from dataclasses import asdict
+from datetime import UTC, datetime
 
 import torch
 
@@ -22,11 +23,16 @@ def measure(device: torch.device) -> Ceilings:
     target = torch.empty_like(source)
     copy_s = device_seconds(lambda: target.copy_(source), device)
     return Ceilings(
-        torch.cuda.get_device_name(device) if on_cuda else "cpu",
+        device_name(device),
         torch.__version__,
         matrix_tflops(device),
         2 * copied_bytes / copy_s / 1e12,
+        datetime.now(UTC).strftime("%Y-%m-%d %H:%M"),
     )
+
+
+def device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
 if __name__ == "__main__":

@@ -44,15 +44,29 @@ def products_of(config: DVTConfig, batch: int) -> list[tuple[Product, ...]]:
     return counted
 
 
-def least_seconds(products: Sequence[Product], ceilings: Ceilings, element_bytes: int) -> float:
-    """The sum of what each must take at least."""
-    return sum(
-        max(
-            product.operations / (ceilings.matrix_tflops * 1e12),
-            product.elements * element_bytes / (ceilings.copy_tb_per_s * 1e12),
-        )
-        for product in products
-    )
+@dataclass(frozen=True)
+class Least:
+    """The least seconds of a stage's products, by the ceiling that holds each of them back."""
+
+    matrix_seconds: float
+    memory_seconds: float
+
+    @property
+    def seconds(self) -> float:
+        return self.matrix_seconds + self.memory_seconds
+
+
+def least(products: Sequence[Product], ceilings: Ceilings, element_bytes: int) -> Least:
+    """Summed over the products: each takes the longer of computing and moving."""
+    matrix_s = memory_s = 0.0
+    for product in products:
+        computing_s = product.operations / (ceilings.matrix_tflops * 1e12)
+        moving_s = product.elements * element_bytes / (ceilings.copy_tb_per_s * 1e12)
+        if computing_s >= moving_s:
+            matrix_s += computing_s
+        else:
+            memory_s += moving_s
+    return Least(matrix_s, memory_s)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.gpu.document import Ceilings, WayMeasured
-from benchmarks.gpu.roofline import Product, least_seconds
+from benchmarks.gpu.roofline import Product, least
 from models.device_rate import device_seconds
 from service.backends.base import Precision
 
@@ -78,7 +78,7 @@ def measure(case: Case[T], ceilings: Ceilings, device: torch.device) -> list[Way
     set_bytes = case.product.elements * case.dtype.itemsize
     operands += [case.draw(seed) for seed in range(1, sets_of(set_bytes, device))]
     expected = case.exact(operands[0])
-    least_s = least_seconds([case.product], ceilings, case.dtype.itemsize)
+    least_s = least([case.product], ceilings, case.dtype.itemsize).seconds
     measured = []
     for name, make in case.ways.items():
         error, seconds, reason = _checked_and_timed(make, operands, expected, BOUNDS[case.dtype], device)

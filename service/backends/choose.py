@@ -23,7 +23,7 @@ Open = Callable[[], StageBackend]
 
 _TIMED_RUNS = 3
 # While one batch is computed the next is gathered and launched. Two keep a device busy.
-_CUDA_LANES = 2
+CUDA_LANES = 2
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,7 @@ def _open(name: str, device: Device, bundle: Bundle, wanted: Wanted) -> StageBac
         raise BackendError("PyTorch has no CUDA device here (torch.cuda.is_available() is false); use --device cpu")
     if device.kind == "cpu":
         _one_lane(name, wanted)
-    threads, lanes = wanted.threads or wanted.cpus, wanted.lanes or (_CUDA_LANES if device.kind == "cuda" else 1)
+    threads, lanes = wanted.threads or wanted.cpus, wanted.lanes or (CUDA_LANES if device.kind == "cuda" else 1)
     arguments = (bundle, str(device), threads, wanted.capacity, wanted.precision)
     if name == "eager":
         from service.backends.eager import EagerBackend

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from service.backends.base import Slot
+from service.engine.counts import EngineCounts
 from service.engine.resting import Resting
-from service.metrics import Metrics
 from service.types import Clock, ContentKey, ExitTaken
 
 # Of a result's id, a work and an exit, beside its probabilities: what CPython takes for them, rounded up.
@@ -90,7 +90,9 @@ class KeptWork:
     """Of a cascade of so many exits, computed on so many devices (numbered from 0). Thread-safe; a slot is only ever
     handed to a lane of its device, which releases it: `rest`, `take_oldest` and `take_released` are for that."""
 
-    def __init__(self, limits: KeptLimits, *, exits: int, clock: Clock, metrics: Metrics, devices: int = 1) -> None:
+    def __init__(
+        self, limits: KeptLimits, *, exits: int, clock: Clock, metrics: EngineCounts, devices: int = 1
+    ) -> None:
         self.limits = limits
         self._exits = exits
         self._clock = clock

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from models.preprocess import Pixels
 from service.backends.base import Slot, StageBackend
+from service.engine.counts import EngineCounts
 from service.engine.exits import Word, deadline_outcome, outcome_of
 from service.engine.guard import DeepGuard
 from service.engine.job import Job, Outcome
 from service.engine.kept import KeptWork
-from service.metrics import Metrics
 from service.types import Clock, ExitReason
 
 
@@ -72,7 +72,7 @@ class Slots:
 class Fates:
     """Decides what becomes of images at an exit."""
 
-    def __init__(self, exits: int, guard: DeepGuard, kept: KeptWork, clock: Clock, metrics: Metrics) -> None:
+    def __init__(self, exits: int, guard: DeepGuard, kept: KeptWork, clock: Clock, metrics: EngineCounts) -> None:
         self._exits = exits
         self._guard = guard
         self._kept = kept

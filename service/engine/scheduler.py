@@ -18,6 +18,7 @@ from models.preprocess import Pixels
 from service.backends.base import Slot, StageBackend, StageOutput
 from service.engine.batching import BatchLimits, Choice, next_batch
 from service.engine.costs import Lanes, StageCosts
+from service.engine.counts import EngineCounts
 from service.engine.exits import judge, outcome_of
 from service.engine.guard import DeepGuard
 from service.engine.job import Job
@@ -27,7 +28,6 @@ from service.engine.queues import StageQueues
 from service.engine.warmup import WarmUpStep, warm_up
 from service.engine.watch import WARM_UP_LIMIT_S, Running, stall_limit_s
 from service.errors import InferenceFailedError, NotReadyError
-from service.metrics import Metrics
 from service.types import Clock, JobTimes, StageRun
 
 
@@ -49,7 +49,7 @@ class Scheduler:
         limits: BatchLimits,
         *,
         clock: Clock,
-        metrics: Metrics,
+        metrics: EngineCounts,
         log: logging.Logger,
         warm_px: int | None = None,
         stall_s: float = 30.0,

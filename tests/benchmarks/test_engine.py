@@ -1,14 +1,27 @@
 """Ways to run a cascade: every image goes through just the stages that its way promises."""
 
+import sys
+import threading
+import time
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.command_engine import ENGINE, SHRINKING, STATIC, WHOLE, verdict
-from benchmarks.engine import Ran, StageUse, Work, run_engine, run_shrinking_batches, run_whole_batches, scripted
+from benchmarks.engine import (
+    Ran,
+    StageUse,
+    Watched,
+    Work,
+    run_engine,
+    run_shrinking_batches,
+    run_whole_batches,
+    scripted,
+)
 from benchmarks.floor import Batches, Direct, Rounded, crowded, open_directly
 from benchmarks.machine import Environment
 from benchmarks.photos import SAMPLES
@@ -87,6 +100,57 @@ def test_the_engine_computes_only_who_stays_in_fuller_batches(
     assert (ran.images, images(ran)) == (13, [13, 4, 2])
     assert batches(ran) == [4, 1, 1]
     assert backend.slots_in_use == 0
+
+
+class Slow:
+    """A backend of two lanes, each of which ends only once both are inside."""
+
+    name, stages, lanes, slots, slot_bytes, buckets, slots_in_use = "slow", 1, 2, 2, 1, (1,), 0
+
+    def __init__(self, lanes_inside: int) -> None:
+        self._both = threading.Barrier(lanes_inside)
+
+    def run(self, stage: int, slots: Sequence[Slot], lane: int = 0) -> StageOutput:
+        self._both.wait(10)
+        time.sleep(0.01)
+        raise RuntimeError("no output")
+
+    def begin(self, pixels: object) -> Slot:
+        return Slot(0)
+
+    def release(self, slot: Slot) -> None: ...
+
+
+def run_to_its_error(watched: Watched) -> None:
+    with pytest.raises(RuntimeError, match="no output"):
+        watched.run(1, [Slot(0)])
+
+
+def test_time_in_which_two_lanes_are_inside_counts_once() -> None:
+    watched = Watched(Slow(lanes_inside=2))
+    with ThreadPoolExecutor(2) as lanes:
+        list(lanes.map(run_to_its_error, [watched, watched]))
+    # Both slept at the same time, so each has more than what is theirs alone.
+    assert 0.01 <= watched.inside_s <= watched.use()["1"].seconds - 0.005
+    watched.forget()
+    assert watched.inside_s == 0
+
+
+def test_time_of_one_lane_after_another_adds_up() -> None:
+    watched = Watched(Slow(lanes_inside=1))
+    for _ in range(2):
+        run_to_its_error(watched)
+    assert watched.inside_s == pytest.approx(watched.use()["1"].seconds)
+
+
+def test_without_prometheus_the_engine_tells_nobody(
+    bundle: Bundle, backend: StageBackend, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "service.metrics", None)
+    ran = run_engine(bundle, backend, work, batch=4, in_flight=13)
+    assert images(ran) == [13, 4, 2]
+    assert ran.inside_seconds is not None
+    assert 0 < ran.inside_seconds < ran.seconds
 
 
 def test_exits_are_scripted_in_just_these_shares() -> None:

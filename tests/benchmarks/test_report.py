@@ -1,5 +1,7 @@
 """docs/performance.md says what was measured, what was missed, and nothing that was not measured."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,11 +9,13 @@ import pytest
 
 import dvt
 from benchmarks.floor import Floor
+from benchmarks.goals import Goal
 from benchmarks.measure import Latency
 from benchmarks.peers.catalogue import OURS
 from benchmarks.peers.plan import Piece
+from benchmarks.photos import ROOT
 from benchmarks.plan_check import Compared
-from benchmarks.report import Goal, Kept, goals, render
+from benchmarks.report import PAGE, Kept, goals, render
 from benchmarks.result_files import write_results
 from benchmarks.results import (
     CPU_FILE,
@@ -110,6 +114,19 @@ def test_the_page_is_made_from_the_files_and_says_what_was_missed(
     text = page.read_text()
     assert "| server CPU a request beyond decoding and stages | at most 1 ms | 1.25 ms | **no** |" in text
     assert text.endswith("## Missed\nBecause.\n")
+
+
+def test_the_page_is_made_without_torch(tmp_path: Path) -> None:
+    page = tmp_path / "performance.md"
+    code = "import sys; sys.modules['torch'] = None; import dvt; sys.exit(dvt.main(['bench', 'report', *sys.argv[1:]]))"
+    subprocess.run([sys.executable, "-c", code, "--out", str(page)], cwd=ROOT, check=True, capture_output=True)
+    assert "## On a GPU: " in page.read_text()
+
+
+def test_the_page_in_the_repository_is_the_one_that_its_results_make(tmp_path: Path) -> None:
+    page = tmp_path / "performance.md"
+    assert dvt.main(["bench", "report", "--out", str(page)]) == 0
+    assert page.read_text() == PAGE.read_text()
 
 
 def test_a_comparison_that_is_not_complete_compares_nothing(tmp_path: Path) -> None:
