@@ -62,6 +62,9 @@ def create_app(service: Service, version: str) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        # `Traces` tells what requests went through. FastAPI would ask at each of them whether it is to tell of it too,
+        # which takes a tenth of the event loop's time.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.service = service
     for router in (classify.router, refine.router, feedback.router, budget.router, audit.router, ops.router):
