@@ -10,8 +10,8 @@ from models.tokens_to_token import TokensToToken
 
 COMPILER = "inductor"
 
-# All modules share one cache of compiled code: an entry for each kind, shape and device, not the eight of one function.
-# Beyond the limit they would be computed as they are written, with no more than a warning.
+# What is compiled of one kind of module is kept together: an entry for each shape and device, where PyTorch allows for
+# eight. Beyond the limit modules are computed as they are written, with no more than a warning.
 _RECOMPILE_LIMIT = 256
 
 
@@ -27,3 +27,8 @@ def compile_parts(model: DVT, compiler: str = COMPILER, *, any_batch: bool, conv
     for module in model.modules():
         if isinstance(module, kinds):
             module.compile(backend=compiler, dynamic=any_batch)
+
+
+def make_room() -> None:
+    """For what this thread will compile: since PyTorch 2.12 each has the compiler's settings to itself."""
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _RECOMPILE_LIMIT)

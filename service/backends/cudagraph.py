@@ -107,7 +107,8 @@ class StageGraph:
         lane: Lane,
         pool: Any,  # torch's handle, whose type differs between its versions
     ) -> None:
-        self._compute = compute
+        # Of a graph it would keep the whole backend alive, when another was quicker.
+        self._compute = None if isinstance(lane, StreamLane) else compute
         self._graph: torch.cuda.CUDAGraph | None = None
         if not isinstance(lane, StreamLane):
             self._output = compute(index)
@@ -127,6 +128,7 @@ class StageGraph:
         if self._graph is not None:
             self._graph.replay()
             return self._output
+        assert self._compute is not None
         fresh = self._compute(index)
         self._output.logits.copy_(fresh.logits)
         self._output.brief.copy_(fresh.brief)

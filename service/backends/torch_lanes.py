@@ -70,6 +70,8 @@ class StreamLane(Lane):
 
     @contextmanager
     def working(self, after: Sequence[Lane] = ()) -> Iterator[None]:
+        # A thread works for one device. Were it another's at first, leaving the stream would open that one as well.
+        torch.cuda.set_device(self.stream.device)
         with super().working(), torch.cuda.stream(self.stream):
             for lane in after:
                 if isinstance(lane, StreamLane) and lane is not self:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from models.bundle import Bundle
-from models.compiling import compile_parts
+from models.compiling import compile_parts, make_room
 from models.dvt import State, load_bundle
 from service.backends.base import BRIEF_CLASSES, Precision
 from service.backends.layout import state_layout
@@ -47,12 +47,15 @@ class TorchStages:
             for module in self._model.modules():
                 if isinstance(module, (nn.Linear, nn.Conv2d)):
                     module.to(self.dtype)
+        self._is_compiled = compiler is not None
         if compiler is not None:
             compile_parts(self._model, compiler, any_batch=True)
 
     def compute(self, stage: int, images: Tensor, taken: Mapping[str, Tensor]) -> Computed:
         """Stage `stage` (from 1) of uint8 images (B, 3, S, S) with what the stage before handed on."""
         upstream = State(taken.get("features"), taken.get("relations")) if stage > 1 else None
+        if self._is_compiled:
+            make_room()
         # No cache: a captured graph must not hold on to tensors that the cache lets go.
         with torch.autocast(self.device.type, self.dtype, enabled=self._is_half, cache_enabled=False):
             output = self._model.forward_stage(stage - 1, images, upstream)

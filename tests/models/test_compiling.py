@@ -1,9 +1,12 @@
 """Parts that went through the compiler compute what they do as they are written."""
 
+import threading
+
 import pytest
 import torch
+import torch._dynamo
 
-from models.compiling import compile_parts
+from models.compiling import compile_parts, make_room
 from models.config import StageConfig
 from models.dvt import DVT, State
 from tests.models.small_cascades import CONV_STAGES, T2T_STAGES, small_config
@@ -62,3 +65,16 @@ def test_in_training_their_gradients_are_those_of_the_network_too(stages: tuple[
         torch.testing.assert_close(ours.grad, theirs.grad, msg=name)
     for mine, other in zip(parts.buffers(), plain.buffers(), strict=True):
         torch.testing.assert_close(mine, other)
+
+
+def test_every_thread_that_compiles_has_room_for_many_shapes() -> None:
+    limits = []
+
+    def compiling() -> None:
+        make_room()
+        limits.append(torch._dynamo.config.recompile_limit)
+
+    thread = threading.Thread(target=compiling)
+    thread.start()
+    thread.join()
+    assert limits == [256]

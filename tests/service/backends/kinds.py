@@ -7,6 +7,7 @@ computes them there.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,6 @@ import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
 
-from benchmarks.ray_scripted import InProcess
-from deploy.ray_serve.compute import OnnxStage
 from deploy.ray_serve.remote_stages import RemoteStages
 from models.bundle import Bundle
 from service.backends.base import Capacity, Precision, StageBackend
@@ -48,10 +47,14 @@ def _torch(kind: Callable[..., StageBackend], device: str, precision: Precision 
 
 
 def _remote(bundle: Bundle, capacity: Capacity) -> RemoteStages:
+    from benchmarks.ray_scripted import InProcess
+    from deploy.ray_serve.compute import OnnxStage
+
     stages = [OnnxStage(bundle, number, 1) for number in range(1, bundle.config.exits + 1)]
     return RemoteStages("onnx", state_layout(bundle.config), InProcess(stages), capacity, lanes=1)
 
 
+_serves = pytest.mark.skipif(find_spec("pydantic") is None, reason="needs what the service stands on")
 _gpu, _slow = pytest.mark.gpu, pytest.mark.slow
 _onnx_gpu = pytest.mark.skipif(
     CUDA.provider not in ort.get_available_providers(), reason="needs onnxruntime-gpu in place of onnxruntime"
@@ -61,7 +64,7 @@ FLOAT32 = [
     pytest.param(_torch(EagerBackend, "cpu"), id="eager"),
     pytest.param(Kind(lambda bundle, capacity: OnnxBackend(bundle, 1, capacity, lanes=2)), id="onnx"),
     pytest.param(Kind(lambda bundle, capacity: OnnxDeviceBackend(bundle, HERE, 1, capacity)), id="onnx-binding"),
-    pytest.param(Kind(_remote), id="remote-stages"),
+    pytest.param(Kind(_remote), id="remote-stages", marks=_serves),
     pytest.param(_torch(CompiledBackend, "cpu", compiler="aot_eager"), id="compiled-graph"),
     pytest.param(_torch(CudaGraphBackend, "cpu", lanes=2), id="cudagraph-buffers"),
     pytest.param(_torch(CompiledBackend, "cpu"), id="compiled", marks=_slow),

@@ -39,6 +39,7 @@ def noted(monkeypatch: pytest.MonkeyPatch) -> Noted:
     class Stream:
         def __init__(self, device: torch.device) -> None:
             self.name = f"stream {next(made)}"
+            self.device = device
 
         def wait_event(self, event: "Event") -> None:
             noted(self.name, "waits for", event.name)
@@ -71,6 +72,7 @@ def noted(monkeypatch: pytest.MonkeyPatch) -> Noted:
 
     for name, fake in {"Stream": Stream, "Event": Event, "stream": stream, "CUDAGraph": Graph, "graph": graph}.items():
         monkeypatch.setattr(torch.cuda, name, fake)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
     monkeypatch.setattr(torch._C, "_cuda_clearCublasWorkspaces", lambda: noted("workspaces", "let go"), raising=False)
     monkeypatch.setattr(torch_lanes, "pinned", lambda shape, dtype: torch.empty(shape, dtype=dtype))
     return noted
