@@ -71,14 +71,24 @@ class TokensToToken(nn.Module):
         self.project = nn.Linear(TOKEN_DIM * 9, dim)
 
     def forward(self, image: Tensor) -> Tensor:
-        patches = F.unfold(image, self.kernel, stride=self.stride, padding=self.padding).transpose(1, 2)
+        patches = soft_split(image, self.kernel, self.stride, self.padding)
         side = (image.shape[-1] + 2 * self.padding - self.kernel) // self.stride + 1
         for performer in (self.attention1, self.attention2):
             tokens = performer(patches).transpose(1, 2).unflatten(2, (side, side))  # (B, d, side, side)
-            patches = F.unfold(tokens, 3, stride=2, padding=1).transpose(1, 2)
+            patches = soft_split(tokens, 3, 2, 1)
             side = (side - 1) // 2 + 1
         output: Tensor = self.project(patches)
         return output
+
+
+def soft_split(image: Tensor, kernel: int, stride: int, padding: int) -> Tensor:
+    """Overlapping patches of (B, C, S, S): (B, P, C * kernel * kernel), their values by channel, row and column."""
+    if torch.is_grad_enabled():
+        return F.unfold(image, kernel, stride=stride, padding=padding).transpose(1, 2)
+    # The same values by one copy of windows. `F.unfold` is a kernel for each image on a GPU, hundreds for a batch, but
+    # its gradient is cheaper than that of windows, and a compiler makes one kernel of it.
+    windows = F.pad(image, (padding,) * 4).unfold(2, kernel, stride).unfold(3, kernel, stride)
+    return windows.permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
 
 
 def sinusoid_positions(count: int, dim: int) -> Tensor:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.tokens_to_token import PERFORMER_EPS, RANDOM_FEATURES, TOKEN_DIM, Performer
+from models.tokens_to_token import PERFORMER_EPS, RANDOM_FEATURES, TOKEN_DIM, Performer, soft_split
 
 HALF = pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 
@@ -55,3 +55,11 @@ def test_under_autocast_attention_is_as_close_to_float64_as_float32_is(
         found = performer._attend(key, query, value)
     assert found.dtype == torch.float32
     torch.testing.assert_close(found.double(), attended_in_float64(performer, key, query, value), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("side", "kernel", "stride", "padding"), [(32, 7, 4, 2), (15, 3, 2, 1), (9, 3, 1, 0)])
+def test_patches_are_the_same_with_a_gradient_and_without(side: int, kernel: int, stride: int, padding: int) -> None:
+    image = torch.randn(3, 5, side, side)
+    with_gradient = soft_split(image, kernel, stride, padding)
+    with torch.no_grad():
+        assert torch.equal(soft_split(image, kernel, stride, padding), with_gradient)
