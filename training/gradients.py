@@ -18,11 +18,11 @@ Loss = Callable[[Sequence[Tensor]], CascadeLoss]
 
 
 class Gradients:
-    """Computes `loss` of what it is given, and leaves its gradients alone in the `grad` of `parameters`."""
+    """Computes `loss` of what it is given, and leaves its gradients alone in the `grad` of what `network` learns."""
 
-    def __init__(self, loss: Loss, parameters: Sequence[nn.Parameter]) -> None:
+    def __init__(self, loss: Loss, network: nn.Module) -> None:
         self._loss = loss
-        self._parameters = parameters
+        self._parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
 
     def __call__(self, tensors: Sequence[Tensor]) -> CascadeLoss:
         for parameter in self._parameters:
@@ -38,8 +38,9 @@ class GraphedGradients(Gradients):
     The loss it returns is overwritten by the next call. `loss` must neither wait for the device nor copy to it.
     """
 
-    def __init__(self, loss: Loss, parameters: Sequence[nn.Parameter]) -> None:
-        super().__init__(loss, parameters)
+    def __init__(self, loss: Loss, network: nn.Module) -> None:
+        super().__init__(loss, network)
+        self._buffers = list(network.buffers())
         self._graph: torch.cuda.CUDAGraph | None = None
         self._inputs: list[Tensor] = []
         self._recorded: CascadeLoss | None = None
@@ -63,12 +64,19 @@ class GraphedGradients(Gradients):
         side = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch leaves it without types
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
+            before = [buffer.clone() for buffer in self._buffers]
             for _ in range(_WARM_UP_RUNS):
                 super().__call__(self._inputs)
+            # Running statistics are to move once a step, and no further at each start of a run.
+            for buffer, value in zip(self._buffers, before, strict=True):
+                buffer.copy_(value)
+            for parameter in self._parameters:
+                parameter.grad = None
+            # What products work in is to be the graph's own: it goes with the first graph of a stream that does.
+            torch._C._cuda_clearCublasWorkspaces()
+            self._graph = torch.cuda.CUDAGraph()
+            # A thread that makes batches may go on meanwhile.
+            with torch.cuda.graph(self._graph, stream=side, capture_error_mode="thread_local"):
+                self._recorded = super().__call__(self._inputs)
         torch.cuda.current_stream().wait_stream(side)
-        for parameter in self._parameters:
-            parameter.grad = None
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
-            self._recorded = super().__call__(self._inputs)
         self._grads = [parameter.grad for parameter in self._parameters]

@@ -16,6 +16,7 @@ import torch
 
 from models.bundle import Bundle, read_bundle, write_bundle
 from models.config import DVTConfig, InputConfig
+from models.devices import use
 from models.dvt import DVT
 from models.flops import cumulative_gmacs
 from models.progress import Progress
@@ -71,6 +72,7 @@ def train(named: NamedRecipe, options: TrainOptions) -> Bundle | None:
     if files.checkpoint.exists() and not options.resume:
         raise DataError(f"{files.folder} holds an unfinished run: add --resume to go on, or remove it to start anew")
     files.folder.mkdir(parents=True, exist_ok=True)
+    use(options.device)
     with joined_world(options.device) as world:
         return _train(named, options, files, world)
 

@@ -212,10 +212,9 @@ class Trainer:
         return cascade_loss(logits, targets, self._recipe.loss, teacher_logits=taught)
 
     def _build_gradients(self) -> Gradients:
-        parameters = [parameter for parameter in self._model.parameters() if parameter.requires_grad]
         # Processes that wait for each other within a step cannot be recorded apart.
         is_graphed = self._device.type == "cuda" and self._world.size == 1
-        return (GraphedGradients if is_graphed else Gradients)(self._loss, parameters)
+        return (GraphedGradients if is_graphed else Gradients)(self._loss, self._model)
 
     def _autocast(self) -> torch.autocast:
         enabled = computes_in(self._recipe.precision, self._device) == torch.bfloat16

@@ -24,15 +24,21 @@ from benchmarks.machine import environment
 from benchmarks.photos import load_photos
 from benchmarks.result_files import RESULTS, read_results, write_results
 from models import strict_json
+from models.devices import use
 from models.progress import Progress
 from models.tables import write_tables
 
 PACKAGES = ("torch", "triton", "numpy", "pillow", "prometheus-client")
 
 
+class DeviceLostError(Exception):
+    """Nothing more can be had of the device by this process; what was measured is kept."""
+
+
 def run(args: argparse.Namespace) -> int:
     try:
         device = _device(args.device)
+        use(device)
         # What a CPU shows is that it runs: the page is not made of that.
         folder: Path = args.results or (RESULTS if device.type == "cuda" else args.bundles)
         path = folder / FILE.format(device=device_name(device).lower().replace(" ", "-"))
@@ -52,6 +58,9 @@ def run(args: argparse.Namespace) -> int:
     except (ValueError, OSError) as error:
         print(f"dvt bench gpu: {error}", file=sys.stderr)
         return 2
+    except DeviceLostError as error:
+        print(f"dvt bench gpu: {error}; the same command goes on", file=sys.stderr)
+        return 1
     if args.json:
         sys.stdout.write(strict_json.dumps(document))
     write_tables(list(tables(document)), sys.stderr)
@@ -100,7 +109,10 @@ def measure(
     keep: Callable[[GpuDocument], None],
     is_late: Callable[[], bool] = lambda: False,
 ) -> GpuDocument:
-    """The document with every piece that it lacks, kept after each. None is begun once it is late."""
+    """The document with every piece that it lacks, kept after each. None is begun once it is late.
+
+    Raises `DeviceLostError`.
+    """
     # Last what failed before: it may take the device, or the process, with it.
     failed = {failure.piece for failure in document.failures}
     todo = sorted(todo, key=lambda piece: piece.note in failed)
@@ -113,10 +125,17 @@ def measure(
                 break
             document = _with(piece, document)
             keep(document)
-            # The next piece finds the device's memory free.
-            gc.collect()
-            torch.cuda.empty_cache()
+            _free_memory()
     return document
+
+
+def _free_memory() -> None:
+    """For the next piece. What a kernel has broken for the whole process is met here again."""
+    gc.collect()
+    try:
+        torch.cuda.empty_cache()
+    except RuntimeError as error:
+        raise DeviceLostError(f"the device is lost: {str(error).partition(chr(10))[0]}") from error
 
 
 def _with(piece: Piece, document: GpuDocument) -> GpuDocument:

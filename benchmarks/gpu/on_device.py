@@ -24,6 +24,7 @@ from benchmarks.gpu.document import Kind, StageOnDevice
 from benchmarks.gpu.stages import noise, run_and_keep
 from benchmarks.photos import ROOT
 from models import strict_json
+from models.devices import use
 from service.backends.base import Precision, Slot, StageBackend
 
 _REPEATS = 3
@@ -72,6 +73,7 @@ def measure(wanted: Wanted) -> tuple[StageOnDevice, ...]:
     """Every stage at every batch size. Raises `RuntimeError` where nothing of the device was seen."""
     geometry = read_geometry(Path(wanted.bundles))
     device, largest = torch.device(wanted.device), max(wanted.batches)
+    use(device)
     bundle = geometry.cascade
     backend = open_backend(bundle, wanted.backend, wanted.precision, largest, largest, device)
     slots = noise(backend, largest, bundle.config.input.size_px, seed=0)

@@ -146,6 +146,7 @@ def seconds_of_a_set(way: Way[T], operands: Sequence[T], device: torch.device) -
     # What products work in is to be the graph's own: it goes with the first graph of a stream that does.
     torch._C._cuda_clearCublasWorkspaces()
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, stream=side):
+    # After a capture that failed, the one inside does not lead back.
+    with torch.cuda.stream(side), torch.cuda.graph(graph, stream=side):
         whole_pass()
     return device_seconds(graph.replay, device) / len(operands)

@@ -1,6 +1,8 @@
 """A step's gradients are those of autograd, however they come about."""
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -51,7 +53,7 @@ def test_gradients_are_of_the_last_batch_alone_also_when_weights_moved_and_its_s
     kind: type[Gradients], device: str
 ) -> None:
     problem = Problem(device)
-    gradients = kind(problem.loss, problem.parameters)
+    gradients = kind(problem.loss, problem.network)
     for seed, size in enumerate((4, 4, 2, 4)):
         batch = problem.batch(seed, size)
         expected = problem.expected(batch)
@@ -62,3 +64,63 @@ def test_gradients_are_of_the_last_batch_alone_also_when_weights_moved_and_its_s
         with torch.no_grad():
             for parameter, grad in zip(problem.parameters, problem.found(), strict=True):
                 parameter.sub_(0.1 * grad)
+
+
+@pytest.fixture
+def noted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A CUDA that takes notes, and computes on the CPU what it is to capture: the first replay has then been done."""
+    noted: list[str] = []
+
+    class Stream:
+        def wait_stream(self, stream: "Stream") -> None:
+            pass
+
+    class Graph:
+        def replay(self) -> None:
+            noted.append("replay")
+
+    @contextmanager
+    def within(stream: Stream) -> Iterator[None]:
+        noted.append("aside")
+        yield
+        noted.append("back")
+
+    @contextmanager
+    def capture(graph: Graph, stream: Stream, capture_error_mode: str) -> Iterator[None]:
+        noted.append(f"capture, errors {capture_error_mode}")
+        yield
+        noted.append("captured")
+
+    fakes = {"Stream": Stream, "current_stream": Stream, "stream": within, "CUDAGraph": Graph, "graph": capture}
+    for name, fake in fakes.items():
+        monkeypatch.setattr(torch.cuda, name, fake)
+    monkeypatch.setattr(torch._C, "_cuda_clearCublasWorkspaces", lambda: noted.append("clear"), raising=False)
+    return noted
+
+
+def test_a_graph_is_captured_aside_with_workspaces_of_its_own_while_other_threads_go_on(noted: list[str]) -> None:
+    problem = Problem("cpu")
+
+    def loss(tensors: Sequence[Tensor]) -> CascadeLoss:
+        noted.append("loss")
+        return problem.loss(tensors)
+
+    GraphedGradients(loss, problem.network)(problem.batch(0))
+    warm_up = ["aside", *["loss"] * 3, "clear"]
+    assert noted == [*warm_up, "capture, errors thread_local", "loss", "captured", "back", "replay"]
+
+
+@pytest.mark.parametrize("device", ["noted", pytest.param("cuda", marks=on_gpu)])
+def test_running_statistics_move_once_a_step_however_often_it_is_warmed_up(
+    device: str, request: pytest.FixtureRequest
+) -> None:
+    if device == "noted":
+        request.getfixturevalue("noted")
+    problem = Problem("cpu" if device == "noted" else device)
+    problem.network.insert(1, nn.BatchNorm1d(16).to(problem.device))
+    once = copy.deepcopy(problem.network)
+    batch = problem.batch(0)
+    once(batch[0])
+    GraphedGradients(problem.loss, problem.network)(batch)
+    for ours, theirs in zip(problem.network.buffers(), once.buffers(), strict=True):
+        torch.testing.assert_close(ours, theirs)

@@ -71,6 +71,20 @@ def test_every_recipe_trains_a_bundle_that_loads(name: str, images: Path, tmp_pa
             assert min(png.size) > 200
 
 
+def test_the_gpu_that_is_named_is_taken_before_anything_runs(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class TakenError(Exception):
+        pass
+
+    def take(device: torch.device) -> None:
+        raise TakenError(str(device))
+
+    monkeypatch.setattr(torch.cuda, "set_device", take)
+    with pytest.raises(TakenError, match="cuda:1"):
+        train(load_recipe("cifar10_micro"), TrainOptions(images, tmp_path / "out", torch.device("cuda", 1)))
+
+
 def test_the_log_has_a_row_of_every_exit_s_accuracy_an_epoch(images: Path, tmp_path: Path) -> None:
     named = load_recipe("cifar10_micro")
     named = replace(named, recipe=replace(named.recipe, epochs=2, batch=4))

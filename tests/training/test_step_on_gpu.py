@@ -42,7 +42,7 @@ class Steps:
         self.optimizers = build_optimizers(self.model, OPTIM)
         self.average = WeightAverage(self.model, OPTIM.ema_decay)
         kind = GraphedGradients if device.type == "cuda" else Gradients
-        self.gradients = kind(self.loss, list(self.model.parameters()))
+        self.gradients = kind(self.loss, self.model)
 
     def loss(self, tensors: Sequence[Tensor]) -> CascadeLoss:
         targets, images = tensors

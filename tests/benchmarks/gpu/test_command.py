@@ -7,7 +7,8 @@ import pytest
 import torch
 
 import dvt
-from benchmarks.gpu.command import measure
+from benchmarks.gpu import command
+from benchmarks.gpu.command import DeviceLostError, measure
 from benchmarks.gpu.document import FILE, Decoding, Failure, GpuDocument, WayMeasured
 from benchmarks.gpu.pieces import Piece, Plan, pieces
 from benchmarks.photos import load_photos
@@ -32,11 +33,13 @@ class Bench:
             self.tried += letter
             if letter in self._fails:
                 raise self._error
-            return replace(
-                document, relations=(*document.relations, WayMeasured(letter, None, None, "a case", 1, "float32", 1.0))
-            )
+            return replace(document, relations=(*document.relations, row(letter)))
 
         return Piece(letter, lambda document: letter in measured(document), add_to)
+
+
+def row(letter: str) -> WayMeasured:
+    return WayMeasured(letter, None, None, "a case", 1, "float32", 1.0)
 
 
 def measured(document: GpuDocument) -> str:
@@ -77,6 +80,53 @@ def test_what_failed_is_tried_again_last_and_forgotten_once_it_works() -> None:
     again = Bench("abc")
     document = measure(again.pieces, failed, again.kept.append)
     assert (again.tried, document.failures) == ("ca", ())
+
+
+@pytest.fixture
+def lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever CUDA is asked, it says what went wrong before."""
+
+    def ask() -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered\nand much advice")
+
+    monkeypatch.setattr(torch.cuda, "empty_cache", ask)
+
+
+@pytest.mark.usefixtures("lost")
+def test_the_piece_after_which_the_device_is_lost_is_kept_and_the_last() -> None:
+    bench = Bench("abc", fails="b")
+    with pytest.raises(DeviceLostError):
+        measure(bench.pieces, replace(EMPTY, relations=(row("a"),)), bench.kept.append)
+    assert bench.tried == "b"
+    assert [failure.piece for failure in bench.kept[-1].failures] == ["b"]
+
+
+@pytest.mark.usefixtures("lost")
+def test_a_lost_device_is_said_last_with_exit_code_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "pieces", lambda plan, device: Bench("a").pieces)
+    known = replace(EMPTY, ceilings=replace(CEILINGS, torch=torch.__version__))
+    write_results(known, tmp_path / FILE.format(device="cpu"))
+    assert dvt.main(["bench", "gpu", "--device", "cpu", "--results", str(tmp_path)]) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line == (
+        "dvt bench gpu: the device is lost: CUDA error: an illegal memory access was encountered; "
+        "the same command goes on"
+    )
+
+
+def test_the_gpu_that_is_named_is_taken_before_anything_is_asked_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    class TakenError(Exception):
+        pass
+
+    def take(device: torch.device) -> None:
+        raise TakenError(str(device))
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_device", take)
+    with pytest.raises(TakenError, match="cuda:1"):
+        dvt.main(["bench", "gpu", "--device", "cuda:1"])
 
 
 def plan(bundles: Path, *architectures: str) -> Plan:

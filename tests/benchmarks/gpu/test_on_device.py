@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmarks.gpu.backends import geometry
 from benchmarks.gpu.on_device import Busy, Span, Wanted, busy, measure, measured_apart
@@ -37,6 +38,18 @@ def test_every_stage_is_seen_at_every_batch_size(bundles: Path) -> None:
     assert {(row.architecture, row.backend, row.precision) for row in rows} == {("dvt_micro", "cudagraph", "float32")}
     assert all(row.seconds > 0 and row.kernels > 0 for row in rows)
     assert all(row.keep_seconds > 0 for row in rows if row.stage < 3)
+
+
+def test_the_gpu_that_is_named_is_taken_before_anything_runs(bundles: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class TakenError(Exception):
+        pass
+
+    def take(device: torch.device) -> None:
+        raise TakenError(str(device))
+
+    monkeypatch.setattr(torch.cuda, "set_device", take)
+    with pytest.raises(TakenError, match="cuda:1"):
+        measure(Wanted(str(bundles), "eager", "float32", (1,), "cuda:1"))
 
 
 def test_what_another_process_could_not_do_is_told_in_its_last_words(tmp_path: Path) -> None:

@@ -97,11 +97,14 @@ class Notes(list[str]):
     @contextmanager
     def within(self, began: str, ended: str) -> Iterator[None]:
         self.note(began)
-        yield
-        self.note(ended)
+        try:
+            yield
+        finally:
+            self.note(ended)
 
 
-def test_on_cuda_all_sets_are_one_captured_graph_that_was_warmed_up_before(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> Notes:
     cuda = Notes()
     monkeypatch.setattr(torch.cuda, "Stream", lambda device: cuda)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: cuda)
@@ -109,7 +112,12 @@ def test_on_cuda_all_sets_are_one_captured_graph_that_was_warmed_up_before(monke
     monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: cuda)
     monkeypatch.setattr(torch.cuda, "graph", lambda graph, stream: cuda.within("capture", "captured"))
     monkeypatch.setattr(torch._C, "_cuda_clearCublasWorkspaces", lambda: cuda.note("clear"), raising=False)
+    return cuda
 
+
+def test_on_cuda_all_sets_are_one_captured_graph_that_was_warmed_up_before(
+    cuda: Notes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def replayed_seconds(run: Callable[[], object], device: torch.device) -> float:
         run()
         return 6.0
@@ -122,7 +130,19 @@ def test_on_cuda_all_sets_are_one_captured_graph_that_was_warmed_up_before(monke
 
     assert ways.seconds_of_a_set(way, ["a", "b", "c"], torch.device("cuda")) == 2.0
     warm_up = ["aside", *"abcabcabc", "back"]
-    assert cuda == [*warm_up, "clear", "capture", *"abc", "captured", "replay"]
+    assert cuda == [*warm_up, "clear", "aside", "capture", *"abc", "captured", "back", "replay"]
+
+
+def test_a_capture_that_fails_leaves_the_stream_as_it_was(cuda: Notes, monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def invalidated(graph: Notes, stream: Notes) -> Iterator[None]:
+        yield
+        raise RuntimeError("capture was invalidated")
+
+    monkeypatch.setattr(torch.cuda, "graph", invalidated)
+    with pytest.raises(RuntimeError, match="invalidated"):
+        ways.seconds_of_a_set(lambda given: (), ["a"], torch.device("cuda"))
+    assert cuda == ["aside", "back", "clear", "aside", "back"]
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -87,7 +87,7 @@ def test_what_an_exit_says_in_a_graph_is_what_the_policy_says(measure: Measure, 
     k = min(classes, BRIEF_CLASSES)
     readout(given, 1.3, measure, k)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with torch.cuda.graph(graph, stream=torch.cuda.Stream()):  # type: ignore[no-untyped-call]  # torch's own
         packed = readout(given, 1.3, measure, k)
     graph.replay()
     ours, theirs = brief_of(packed.cpu().numpy(), classes), briefs.brief_of(logits, ExitMeasure(measure, (1.3,)), 1, k)
