@@ -80,6 +80,7 @@ def test_the_gpu_that_is_named_is_taken_before_anything_runs(
     def take(device: torch.device) -> None:
         raise TakenError(str(device))
 
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
     monkeypatch.setattr(torch.cuda, "set_device", take)
     with pytest.raises(TakenError, match="cuda:1"):
         train(load_recipe("cifar10_micro"), TrainOptions(images, tmp_path / "out", torch.device("cuda", 1)))

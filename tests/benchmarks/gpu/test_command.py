@@ -124,6 +124,7 @@ def test_the_gpu_that_is_named_is_taken_before_anything_is_asked_of_it(monkeypat
         raise TakenError(str(device))
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
     monkeypatch.setattr(torch.cuda, "set_device", take)
     with pytest.raises(TakenError, match="cuda:1"):
         dvt.main(["bench", "gpu", "--device", "cuda:1"])

@@ -47,6 +47,7 @@ def test_the_gpu_that_is_named_is_taken_before_anything_runs(bundles: Path, monk
     def take(device: torch.device) -> None:
         raise TakenError(str(device))
 
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
     monkeypatch.setattr(torch.cuda, "set_device", take)
     with pytest.raises(TakenError, match="cuda:1"):
         measure(Wanted(str(bundles), "eager", "float32", (1,), "cuda:1"))
