@@ -157,4 +157,4 @@ class Answer:
     @property
     def stages_before(self) -> int:
         # A deadline's answer may tell of a stage that ends just then in one place and not in the other.
-        return max(0, self.stages_run - len(self.times.stages_s))
+        return max(0, self.stages_run - len(self.times.runs))

@@ -15,6 +15,7 @@ from service.api.deps import Service, check_engine, count_body, service_of
 from service.api.events import EVENTS_DOC, EventStream, Outbox, tell_all, wants_events
 from service.api.handlers import invalid_parameter, request_id_of
 from service.api.keys import Caller
+from service.api.plain import PlainRoute
 from service.api.schemas import (
     ClassifyQuery,
     ClassifyResponse,
@@ -30,7 +31,7 @@ from service.errors import (
 )
 from service.types import Answer, ExitRule, Thresholds
 
-router = APIRouter(tags=["classify"])
+router = APIRouter(tags=["classify"], route_class=PlainRoute)
 
 _BINARY = {"type": "string", "format": "binary"}
 _BODY: dict[str, Any] = {

@@ -23,6 +23,7 @@ from service.engine.steering import Steering
 from service.errors import ForbiddenError, NotReadyError, UnauthorizedError
 from service.in_hand import IN_HAND
 from service.metrics import Metrics
+from service.randomness import Randomness
 from service.settings import Settings
 from service.traces import Traces
 from service.types import Clock
@@ -86,6 +87,7 @@ class Service:
     decoders: ThreadPoolExecutor
     metrics: Metrics
     traces: Traces | None
+    randomness: Randomness
     clock: Clock
     log: logging.Logger
 
