@@ -144,7 +144,6 @@ def build_service(loaded: Loaded, opened: Opened, log: logging.Logger, channel: 
             settings.body_bytes,
         ),
         engine.work_s,
-        metrics.held,
     )
     service = Service(
         settings=settings,

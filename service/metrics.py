@@ -2,6 +2,7 @@
 
 import math
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -30,7 +31,10 @@ class Tally:
 
 
 class Metrics:
-    """All metrics of one service. `exits` is K; exits and stages are labelled from 1. Thread-safe."""
+    """All metrics of one service. `exits` is K; exits and stages are labelled from 1. Thread-safe.
+
+    `last_inference_s`: when a request to classify images was last answered, in seconds of the epoch; 0 where none was.
+    """
 
     def __init__(self, model: str, weights_sha256: str, exits: int) -> None:
         registry = self.registry = CollectorRegistry()
@@ -39,7 +43,8 @@ class Metrics:
         # What every request counts is looked up once: the library makes a key and checks it whenever it is asked.
         self._requests = cache(series.REQUESTS.make(registry).labels)
         self._inference = series.INFERENCE.make(registry)
-        self._last_inference = series.LAST_INFERENCE.make(registry)
+        self.last_inference_s = 0.0
+        self.ask(series.LAST_INFERENCE, lambda: self.last_inference_s)
         self._refusals = series.REFUSALS.make(registry)
         self._exits = cache(series.EXITS.make(registry).labels)
         self._phase = series.PHASE.make(registry)
@@ -52,8 +57,6 @@ class Metrics:
         self._reused = series.REUSED.make(registry)
         self._reuse = cache(series.REUSE.make(registry).labels)
         self._evictions = series.EVICTED.make(registry)
-        self._in_flight = series.IN_FLIGHT.make(registry)
-        self._state = series.STATE_RESERVED.make(registry)
         self._audits = series.AUDITS.make(registry)
         self._broken = series.BROKEN.make(registry)
         self._wealth = series.WEALTH.make(registry)
@@ -107,7 +110,7 @@ class Metrics:
         """A request to classify images was answered."""
         outcome: series.Outcome = "success" if status == 200 else "failed" if status >= 500 else "rejected"
         self._by_outcome[outcome].observe(seconds)
-        self._last_inference.set_to_current_time()
+        self.last_inference_s = time.time()
 
     def refusal(self, code: str) -> None:
         self._refusals.labels(code).inc()
@@ -150,10 +153,6 @@ class Metrics:
     def dropped(self) -> None:
         self._dropped.inc()
 
-    def held(self, images: int, reserved_bytes: int) -> None:
-        self._in_flight.set(images)
-        self._state.set(reserved_bytes)
-
     def audited(self, found: str) -> None:
         self._audits.labels(found).inc()
 
@@ -169,11 +168,6 @@ class Metrics:
         self._auto.labels(direction).inc()
 
     # What was counted, to be told in another form than Prometheus's.
-
-    @property
-    def last_inference_s(self) -> float:
-        """When a request to classify images was last answered, in seconds of the epoch; 0 where none was."""
-        return next(sample.value for metric in self._last_inference.collect() for sample in metric.samples)
 
     @property
     def batches(self) -> Mapping[int, Tally]:

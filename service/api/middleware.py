@@ -4,8 +4,9 @@ Plain ASGI, so that nothing here touches a body: a request without a key is refu
 """
 
 import re
+from collections.abc import Mapping
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.access import QUIET, Access, AccessLog
@@ -48,7 +49,7 @@ class Gate:
             await self._app(scope, receive, send)
             return
         service = self._service
-        headers = Headers(scope=scope)
+        headers = _first_of_each(scope)
         started_s = service.clock()
         asked_id = headers.get("x-request-id", "")
         request_id = asked_id if _REQUEST_ID.fullmatch(asked_id) else service.randomness.name(8)
@@ -112,7 +113,7 @@ class Gate:
                     ),
                 )
 
-    def _refusal(self, scope: Scope, headers: Headers) -> ServiceError | None:
+    def _refusal(self, scope: Scope, headers: Mapping[str, str]) -> ServiceError | None:
         """Why this request may not come in; also notes the caller for the handlers."""
         service = self._service
         host = headers.get("host", "")
@@ -129,6 +130,11 @@ class Gate:
                 "a key is needed: send `Authorization: Bearer KEY` with one that this service knows"
             )
         return None
+
+
+def _first_of_each(scope: Scope) -> dict[str, str]:
+    """A request's headers, their names in lower case; of one that comes twice, the first."""
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(scope["headers"])}
 
 
 def _host_name(host: str) -> str:

@@ -313,7 +313,7 @@ async def until_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
         has_left = True
         own.cancel()
 
-    watcher = asyncio.ensure_future(watch())
+    watcher = asyncio.create_task(watch())
     try:
         return await work
     except asyncio.CancelledError:
