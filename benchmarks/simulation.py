@@ -140,9 +140,7 @@ class Simulation:
         self._queues = StageQueues(exits, queue_limit)
         self._limits = BatchLimits(device.max_batch)
         self._idle = self._lanes = device.lanes
-        self._admission = Admission(
-            AdmissionLimits(queue_limit, queue_limit, 1, 1), self._work_s, lambda images, reserved: None
-        )
+        self._admission = Admission(AdmissionLimits(queue_limit, queue_limit, 1, 1), self._work_s)
         catalogue = Catalogue(
             exits, profiles, stage_seconds=lambda: [self._costs.seconds(stage, 1) for stage in range(1, exits + 1)]
         )

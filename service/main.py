@@ -32,6 +32,7 @@ from service.engine.kept import KeptLimits, KeptWork
 from service.engine.scheduler import Scheduler
 from service.engine.steering import Steering
 from service.metrics import Metrics
+from service.randomness import Randomness
 from service.replicas import BudgetChannel, Replicas
 from service.settings import Loaded, Settings, SettingsError
 from service.traces import open_traces
@@ -109,7 +110,7 @@ def build_service(loaded: Loaded, opened: Opened, log: logging.Logger, channel: 
             "why": opened.why,
         },
     )
-    clock = time.monotonic
+    clock, randomness = time.monotonic, Randomness()
     kept = KeptWork(
         _kept_limits(settings, backend),
         exits=exits,
@@ -134,7 +135,7 @@ def build_service(loaded: Loaded, opened: Opened, log: logging.Logger, channel: 
     places = min(_audit_places(settings), places_within(engine.slots))
     if settings.audit_share and not places:
         log.warning("there is memory for one image, so none is audited (DVT_STATE_BYTES, DVT_AUDIT_SHARE)")
-    lottery = Lottery(settings.audit_share, places, lambda: metrics.audited("skipped"))
+    lottery = Lottery(settings.audit_share, places, lambda: metrics.audited("skipped"), randomness.chance)
     admission = Admission(
         AdmissionLimits(
             min(settings.queue_limit, engine.slots - places),
@@ -143,7 +144,6 @@ def build_service(loaded: Loaded, opened: Opened, log: logging.Logger, channel: 
             settings.body_bytes,
         ),
         engine.work_s,
-        metrics.held,
     )
     service = Service(
         settings=settings,
@@ -181,6 +181,7 @@ def build_service(loaded: Loaded, opened: Opened, log: logging.Logger, channel: 
         decoders=ThreadPoolExecutor(settings.decode_threads or available_cpus(), "dvt-decode"),
         metrics=metrics,
         traces=open_traces(settings.otlp_endpoint, clock),
+        randomness=randomness,
         clock=clock,
         log=log,
     )

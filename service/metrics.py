@@ -2,8 +2,10 @@
 
 import math
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 from prometheus_client import CollectorRegistry, Histogram, PlatformCollector, ProcessCollector, Summary
@@ -29,17 +31,22 @@ class Tally:
 
 
 class Metrics:
-    """All metrics of one service. `exits` is K; exits and stages are labelled from 1. Thread-safe."""
+    """All metrics of one service. `exits` is K; exits and stages are labelled from 1. Thread-safe.
+
+    `last_inference_s`: when a request to classify images was last answered, in seconds of the epoch; 0 where none was.
+    """
 
     def __init__(self, model: str, weights_sha256: str, exits: int) -> None:
         registry = self.registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
-        self._requests = series.REQUESTS.make(registry)
+        # What every request counts is looked up once: the library makes a key and checks it whenever it is asked.
+        self._requests = cache(series.REQUESTS.make(registry).labels)
         self._inference = series.INFERENCE.make(registry)
-        self._last_inference = series.LAST_INFERENCE.make(registry)
+        self.last_inference_s = 0.0
+        self.ask(series.LAST_INFERENCE, lambda: self.last_inference_s)
         self._refusals = series.REFUSALS.make(registry)
-        self._exits = series.EXITS.make(registry)
+        self._exits = cache(series.EXITS.make(registry).labels)
         self._phase = series.PHASE.make(registry)
         self._batches: dict[int, Tally] = {}
         self._batches_lock = threading.Lock()
@@ -48,10 +55,8 @@ class Metrics:
         self._spent = series.SPENT.make(registry)
         self._saved = series.SAVED.make(registry)
         self._reused = series.REUSED.make(registry)
-        self._reuse = series.REUSE.make(registry)
+        self._reuse = cache(series.REUSE.make(registry).labels)
         self._evictions = series.EVICTED.make(registry)
-        self._in_flight = series.IN_FLIGHT.make(registry)
-        self._state = series.STATE_RESERVED.make(registry)
         self._audits = series.AUDITS.make(registry)
         self._broken = series.BROKEN.make(registry)
         self._wealth = series.WEALTH.make(registry)
@@ -68,7 +73,7 @@ class Metrics:
         self._by_exit = [(latency.labels(number), confidence.labels(number)) for number in numbers]
         self._by_phase = {phase: self._phase.labels(phase) for phase in series.PHASES}
         for number in numbers:
-            self._exits.labels(number, "final" if number == numbers[-1] else "confident")
+            self._exits(number, "final" if number == numbers[-1] else "confident")
             self._failures.labels(number)
             for correct in ("true", "false"):
                 self._feedback.labels(number, correct)
@@ -76,11 +81,10 @@ class Metrics:
             self._audits.labels(found)
         for direction in series.DIRECTIONS:
             self._auto.labels(direction)
-        for outcome in series.OUTCOMES:
-            self._inference.labels(outcome)
+        self._by_outcome = {outcome: self._inference.labels(outcome) for outcome in series.OUTCOMES}
         for call in series.CALLS:
             for reuse in series.REUSES:
-                self._reuse.labels(call, reuse)
+                self._reuse(call, reuse)
         for what, why in series.EVICTIONS:
             self._evictions.labels(what, why)
         for kind in kinds():
@@ -100,19 +104,19 @@ class Metrics:
             made.labels(value).set_function(_or_nan(read))
 
     def request(self, method: str, route: str, status: int) -> None:
-        self._requests.labels(method, route, str(status)).inc()
+        self._requests(method, route, str(status)).inc()
 
     def inference(self, seconds: float, status: int) -> None:
         """A request to classify images was answered."""
         outcome: series.Outcome = "success" if status == 200 else "failed" if status >= 500 else "rejected"
-        self._inference.labels(outcome).observe(seconds)
-        self._last_inference.set_to_current_time()
+        self._by_outcome[outcome].observe(seconds)
+        self.last_inference_s = time.time()
 
     def refusal(self, code: str) -> None:
         self._refusals.labels(code).inc()
 
     def answered(self, exit_number: int, reason: ExitReason, latency_s: float, confidence: float) -> None:
-        self._exits.labels(str(exit_number), reason).inc()
+        self._exits(str(exit_number), reason).inc()
         latencies, confidences = self._by_exit[exit_number - 1]
         latencies.observe(latency_s)
         confidences.observe(confidence)
@@ -124,7 +128,7 @@ class Metrics:
         self._saved.inc(max(0.0, saved))
 
     def reuse(self, call: series.Call, reuse: series.Reuse) -> None:
-        self._reuse.labels(call, reuse).inc()
+        self._reuse(call, reuse).inc()
 
     def kept_evicted(self, what: series.Kept, why: series.Why) -> None:
         self._evictions.labels(what, why).inc()
@@ -149,10 +153,6 @@ class Metrics:
     def dropped(self) -> None:
         self._dropped.inc()
 
-    def held(self, images: int, reserved_bytes: int) -> None:
-        self._in_flight.set(images)
-        self._state.set(reserved_bytes)
-
     def audited(self, found: str) -> None:
         self._audits.labels(found).inc()
 
@@ -168,11 +168,6 @@ class Metrics:
         self._auto.labels(direction).inc()
 
     # What was counted, to be told in another form than Prometheus's.
-
-    @property
-    def last_inference_s(self) -> float:
-        """When a request to classify images was last answered, in seconds of the epoch; 0 where none was."""
-        return next(sample.value for metric in self._last_inference.collect() for sample in metric.samples)
 
     @property
     def batches(self) -> Mapping[int, Tally]:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import ctypes
 import errno
+import gc
 import signal
 import socket
 import struct
@@ -156,6 +157,10 @@ async def watch_engine(server: Server, service: Service, listener: socket.socket
         if not is_announced and service.is_ready:
             is_announced = True
             service.budget.settle()
+            # What is there by now stays to the end: a collection that went through all of it would halt every thread
+            # for tens of milliseconds.
+            gc.collect()
+            gc.freeze()
             ready()
         await asyncio.sleep(look_every_s if is_announced else _POLL_S)
 

@@ -5,6 +5,7 @@ Shapes: S side of the input in px, C classes, K exits. Exits are numbered from 1
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Literal, NewType
 
 import numpy as np
@@ -16,6 +17,9 @@ Thresholds = tuple[float | None, ...]
 
 ContentKey = NewType("ContentKey", bytes)
 """Two images with one key have the same file, for the same model and owner."""
+
+# So many are ranked sooner by Python itself: to sort, NumPy lets go of the interpreter's lock, and waits for it again.
+_FEW_CLASSES = 32
 
 Clock = Callable[[], float]
 """Monotonic seconds."""
@@ -71,6 +75,9 @@ class Ranking:
         """The first so many; fewer where no more are held."""
         if self.classes is not None:
             return list(map(RankedClass, self.classes[:count].tolist(), self.probabilities[:count].tolist()))
+        if self.of <= _FEW_CLASSES:
+            ranked = sorted(enumerate(self.probabilities.tolist()), key=itemgetter(1), reverse=True)
+            return [RankedClass(index, probability) for index, probability in ranked[:count]]
         order = np.argsort(-self.probabilities, kind="stable")[:count]
         return list(map(RankedClass, order.tolist(), self.probabilities[order].tolist()))
 
@@ -157,4 +164,4 @@ class Answer:
     @property
     def stages_before(self) -> int:
         # A deadline's answer may tell of a stage that ends just then in one place and not in the other.
-        return max(0, self.stages_run - len(self.times.stages_s))
+        return max(0, self.stages_run - len(self.times.runs))

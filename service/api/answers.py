@@ -1,6 +1,5 @@
 """What an answer says: an image's result, from what the engine found; and with it what is counted and remembered."""
 
-import secrets
 from collections.abc import Sequence
 
 from fastapi.responses import Response
@@ -37,17 +36,19 @@ def result_of(
     model, taken, times = service.model, answer.exit, answer.times
     _count(service, finished, answer, is_refined=refined_id is not None)
     _trace(finished, answer)
+    predictions = predictions_of(model, taken.ranking, order.top_k)
+    label = predictions[0].index
     if refined_id is None:
-        result_id = secrets.token_hex(16)
-        service.feedback.remember(result_id, Answered(order.owner, taken.label, taken.number, finished.draw))
+        result_id = service.randomness.name(16)
+        service.feedback.remember(result_id, Answered(order.owner, label, taken.number, finished.draw))
     else:
         result_id = refined_id
-        service.feedback.revise(result_id, taken.label, taken.number)
+        service.feedback.revise(result_id, label, taken.number)
     if finished.work is not None:
         service.kept.remember(result_id, finished.work, taken.number, order.owner)
     return ImageResult(
         id=result_id,
-        predictions=predictions_of(model, taken.ranking, order.top_k),
+        predictions=predictions,
         exit=ExitInfo(
             number=taken.number,
             of=model.config.exits,
@@ -136,7 +137,7 @@ def _count(service: Service, finished: Finished, answer: Answer, *, is_refined: 
     metrics.phase("total", finished.total_s)
     if finished.decode_s:
         metrics.phase("decode", finished.decode_s)
-    if times.stages_s:
+    if times.runs:
         # What was known before is no load, and tells the controller of `auto` nothing.
         service.steering.answered(finished.total_s)
         metrics.phase("queue", times.queue_s)

@@ -67,11 +67,11 @@ def create_app(service: Service, version: str) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.service = service
-    for router in (classify.router, refine.router, feedback.router, budget.router, audit.router, ops.router):
-        app.include_router(router)
-    for router in (description.router, infer.router, refused.router):
-        app.include_router(router)
-    app.include_router(web.make_router(service.model.config.labels))
+    routers = [classify.router, refine.router, feedback.router, budget.router, audit.router, ops.router]
+    routers += [description.router, infer.router, refused.router, web.make_router(service.model.config.labels)]
+    for router in routers:
+        # Its routes, not the router, in which the framework would look for the right one twice at each request.
+        app.router.routes.extend(router.routes)
     add_handlers(app)
     _add_schemas(app)
     app.add_middleware(Gate, service=service)

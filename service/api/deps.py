@@ -4,6 +4,7 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, cast
+from urllib.parse import parse_qsl
 
 from fastapi import Depends, Request
 
@@ -23,6 +24,7 @@ from service.engine.steering import Steering
 from service.errors import ForbiddenError, NotReadyError, UnauthorizedError
 from service.in_hand import IN_HAND
 from service.metrics import Metrics
+from service.randomness import Randomness
 from service.settings import Settings
 from service.traces import Traces
 from service.types import Clock
@@ -86,6 +88,7 @@ class Service:
     decoders: ThreadPoolExecutor
     metrics: Metrics
     traces: Traces | None
+    randomness: Randomness
     clock: Clock
     log: logging.Logger
 
@@ -111,6 +114,12 @@ def count_body(service: Service, arrived_s: float) -> None:
     in_hand = IN_HAND.get()
     if in_hand is not None:
         in_hand.body_read_s = now_s
+
+
+def query_of(request: Request) -> dict[str, str]:
+    """The parameters of its URL; of one that is given twice, the last. Most requests have none, and what the framework
+    would make of them holds several copies."""
+    return dict(parse_qsl(request.scope["query_string"].decode("latin-1"), keep_blank_values=True))
 
 
 def service_of(request: Request) -> Service:

@@ -4,9 +4,9 @@ Plain ASGI, so that nothing here touches a body: a request without a key is refu
 """
 
 import re
-import secrets
+from collections.abc import Mapping
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.access import QUIET, Access, AccessLog
@@ -18,14 +18,18 @@ from service.in_hand import IN_HAND, InHand
 from service.series import METHODS, OTHER_METHOD, UNMATCHED
 from service.traces import TracedRequest
 
-SECURITY_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cache-Control": "no-store",
-}
+# As the protocol has them: encoded, the names in lower case.
+_SECURITY_HEADERS = tuple(
+    (name.lower().encode(), value.encode())
+    for name, value in {
+        "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "no-referrer",
+        "Cross-Origin-Resource-Policy": "same-origin",
+        "Cross-Origin-Opener-Policy": "same-origin",
+        "Cache-Control": "no-store",
+    }.items()
+)
 
 _OPEN_PATHS = ("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -45,10 +49,10 @@ class Gate:
             await self._app(scope, receive, send)
             return
         service = self._service
-        headers = Headers(scope=scope)
+        headers = _first_of_each(scope)
         started_s = service.clock()
         asked_id = headers.get("x-request-id", "")
-        request_id = asked_id if _REQUEST_ID.fullmatch(asked_id) else secrets.token_hex(8)
+        request_id = asked_id if _REQUEST_ID.fullmatch(asked_id) else service.randomness.name(8)
         traces = None if scope["path"].startswith(QUIET) else service.traces
         span = None if traces is None else traces.begin(headers)
         in_hand = InHand(request_id, images=None if span is None else [])
@@ -61,14 +65,16 @@ class Gate:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                response = MutableHeaders(scope=message)
-                for name, value in SECURITY_HEADERS.items():
-                    response.setdefault(name, value)
-                response["X-Request-ID"] = request_id
+                own = dict(message["headers"])
+                message["headers"] = response = [
+                    *message["headers"],
+                    *(header for header in _SECURITY_HEADERS if header[0] not in own),
+                    (b"x-request-id", request_id.encode()),
+                ]
                 if traces is not None and span is not None:
-                    response.update(traces.headers(span))
+                    MutableHeaders(raw=response).update(traces.headers(span))
                 if service.admission.draining:
-                    response["Connection"] = "close"
+                    response.append((b"connection", b"close"))
             await send(message)
 
         try:
@@ -107,7 +113,7 @@ class Gate:
                     ),
                 )
 
-    def _refusal(self, scope: Scope, headers: Headers) -> ServiceError | None:
+    def _refusal(self, scope: Scope, headers: Mapping[str, str]) -> ServiceError | None:
         """Why this request may not come in; also notes the caller for the handlers."""
         service = self._service
         host = headers.get("host", "")
@@ -124,6 +130,11 @@ class Gate:
                 "a key is needed: send `Authorization: Bearer KEY` with one that this service knows"
             )
         return None
+
+
+def _first_of_each(scope: Scope) -> dict[str, str]:
+    """A request's headers, their names in lower case; of one that comes twice, the first."""
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(scope["headers"])}
 
 
 def _host_name(host: str) -> str:

@@ -27,13 +27,15 @@ def show_readings(service: Service, backends: Sequence[StageBackend]) -> None:
 
 
 def _show_engine(service: Service, backends: Sequence[StageBackend]) -> None:
-    ask, limits = service.metrics.ask, service.admission.limits
+    ask, admission = service.metrics.ask, service.admission
     ask(series.READY, lambda: service.is_ready)
-    ask(series.DRAINING, lambda: service.admission.draining)
+    ask(series.DRAINING, lambda: admission.draining)
     ask(series.ENGINE_UP, lambda: service.scheduler.alive)
     ask(series.LANES, lambda: sum(backend.lanes for backend in backends))
-    ask(series.IN_FLIGHT_LIMIT, lambda: limits.permits)
-    ask(series.STATE_LIMIT, lambda: limits.state_bytes)
+    ask(series.IN_FLIGHT, lambda: admission.inside)
+    ask(series.IN_FLIGHT_LIMIT, lambda: admission.limits.permits)
+    ask(series.STATE_RESERVED, lambda: admission.reserved_bytes)
+    ask(series.STATE_LIMIT, lambda: admission.limits.state_bytes)
     ask(series.SLOTS, lambda: sum(backend.slots for backend in backends))
     ask(series.SLOTS_USED, lambda: sum(backend.slots_in_use for backend in backends))
     ask(series.STATE_USED, lambda: sum(backend.slots_in_use * backend.slot_bytes for backend in backends))

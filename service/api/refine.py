@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from service.api.answers import response_of, result_of
 from service.api.body import BodyLimits, parse_json, read_body
 from service.api.classify import owner_of
-from service.api.deps import Service, check_engine, service_of
+from service.api.deps import Service, check_engine, query_of, service_of
 from service.api.events import EVENTS_DOC, EventStream, Outbox, tell_all, wants_events
 from service.api.handlers import invalid_parameter, request_id_of
 from service.api.refinement import refining, state_gone
@@ -96,7 +96,7 @@ async def _tell(
 
 def _read_query(request: Request) -> CommonQuery:
     try:
-        return CommonQuery.model_validate(dict(request.query_params))
+        return CommonQuery.model_validate(query_of(request))
     except ValidationError as error:
         raise invalid_parameter(dict(error.errors()[0])) from error
 

@@ -141,8 +141,10 @@ class Ticket:
             self._service.scheduler.notice_done()
 
     def leave(self) -> None:
-        """Nobody waits for it any more. Of no effect where it was answered."""
-        if self._job is not None and self._job.abandon():
+        """Nobody waits for it any more, or it was answered."""
+        # A job and its ticket hold each other: parted, they are gone with the request, and not when memory is swept.
+        job, self._job = self._job, None
+        if job is not None and job.abandon():
             if self._work is not None:
                 self._service.kept.forget(self._work)
             self._service.scheduler.notice_done()
@@ -313,7 +315,7 @@ async def until_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
         has_left = True
         own.cancel()
 
-    watcher = asyncio.ensure_future(watch())
+    watcher = asyncio.create_task(watch())
     try:
         return await work
     except asyncio.CancelledError:

@@ -29,15 +29,12 @@ class AdmissionLimits:
 class Admission:
     """Thread-safe: permits are taken in the event loop and given back by the engine.
 
-    `work_s` says about how many seconds the engine needs for so many images inside. `changed` is told the images
-    inside, and the bytes of state reserved for them.
+    `work_s` says about how many seconds the engine needs for so many images inside.
 
     Raises `ValueError` where the limits leave no room for a single image.
     """
 
-    def __init__(
-        self, limits: AdmissionLimits, work_s: Callable[[int], float], changed: Callable[[int, int], None]
-    ) -> None:
+    def __init__(self, limits: AdmissionLimits, work_s: Callable[[int], float]) -> None:
         if limits.permits < 1:
             raise ValueError(
                 f"one image needs {limits.image_state_bytes} bytes of state, the limit is {limits.state_bytes} "
@@ -45,7 +42,6 @@ class Admission:
             )
         self.limits = limits
         self._work_s = work_s
-        self._changed = changed
         self._lock = threading.Lock()
         self._images = 0
         self._requests = 0
@@ -57,6 +53,11 @@ class Admission:
     def inside(self) -> int:
         """Images that hold a permit."""
         return self._images
+
+    @property
+    def reserved_bytes(self) -> int:
+        """Of state, for those."""
+        return self._images * self.limits.image_state_bytes
 
     @property
     def offered(self) -> int:
@@ -130,23 +131,18 @@ class Admission:
             if self._images + images > self.limits.permits:
                 raise self._overloaded(images)
             self._images += images
-            self._report()
 
     def release(self) -> None:
         """One image is done and holds nothing any more."""
         with self._lock:
             assert self._images > 0, "a permit was given back twice"
             self._images -= 1
-            self._report()
 
     def waive(self) -> None:
         """Give back a permit that was not needed: nothing had to be computed, so no load was offered to the engine."""
         with self._lock:
             self._offered -= 1
         self.release()
-
-    def _report(self) -> None:
-        self._changed(self._images, self._images * self.limits.image_state_bytes)
 
     def _overloaded(self, images: int) -> OverloadedError:
         return OverloadedError(

@@ -1,12 +1,14 @@
 """`POST /classify` as a client sees it: body forms, answers, parameters."""
 
 import base64
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
 
+from service.engine.job import Job
 from tests.service.cascades import (
     ADMIN,
     GMACS,
@@ -45,6 +47,18 @@ def test_an_answer_quotes_what_is_certified_of_the_budget_that_decided_it(tmp_pa
         assert certificate() == certificate(kind=HARD) == certificate("?priority=1") == promised
         for query in ("?max_exit=2", "?min_confidence=0.5", "?profile=full", "?thresholds=0.9,0.8"):
             assert certificate(query) is None, query
+
+
+def test_what_a_request_was_is_gone_with_it_and_waits_for_no_garbage_collection(client: TestClient) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(20):
+            assert client.post("/classify", content=picture(MEDIUM)).status_code == 200
+        left = sum(isinstance(each, Job) for each in gc.get_objects())
+    finally:
+        gc.enable()
+    assert left <= 4, "a thread that waits may still hold its last"
 
 
 def test_an_answer_has_every_promised_field(client: TestClient) -> None:

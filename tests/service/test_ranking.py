@@ -11,8 +11,10 @@ from service.types import ExitTaken, RankedClass, Ranking
 
 Floats = NDArray[np.floating]
 
-# Few values, so that many are equal.
-all_probabilities = arrays(np.float64, st.integers(1, 12), elements=st.sampled_from([0.0, 0.1, 0.25, 0.5]))
+# Few values, so that many are equal; few classes, and so many that they are ranked in another way.
+all_probabilities = arrays(
+    np.float64, st.integers(1, 12) | st.integers(30, 40), elements=st.sampled_from([0.0, 0.1, 0.25, 0.5])
+)
 
 
 def whole(probabilities: Floats) -> Ranking:

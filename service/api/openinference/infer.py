@@ -12,7 +12,7 @@ from fastapi.responses import Response
 from service.api.answers import budget_ref, result_of
 from service.api.body import INLINE_BYTES, BodyLimits, ImageInput, read_body
 from service.api.classify import body_limits, owner_of, read_order
-from service.api.deps import Service, check_engine, count_body, service_of
+from service.api.deps import Service, check_engine, count_body, query_of, service_of
 from service.api.handlers import request_id_of
 from service.api.openinference.encoding import compress, expand, wanted
 from service.api.openinference.images import images_of
@@ -54,7 +54,7 @@ async def infer(request: Request) -> Response:
     service = service_of(request)
     check_engine(service)
     arrived_s = request.scope["dvt.arrived_s"]
-    headers, query = request.headers, dict(request.query_params)
+    headers, query = request.headers, query_of(request)
     with service.admission.request(), service.admission.body() as take:
         body = await read_body(request.stream(), headers.get("content-length"), body_limits(service), take)
         count_body(service, arrived_s)

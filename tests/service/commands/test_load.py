@@ -26,6 +26,7 @@ def look_at(metrics: Metrics, at_s: float, answered: int = 0) -> Look:
 def some_metrics() -> Metrics:
     metrics = Metrics("small", "a" * 64, 3)
     metrics.ask(series.READY, lambda: True)
+    metrics.ask(series.IN_FLIGHT, lambda: 7)
     metrics.ask_each(series.QUEUED, {"1": lambda: 5, "2": lambda: 0, "3": lambda: 2})
     return metrics
 
@@ -40,7 +41,6 @@ def test_what_happened_between_two_looks_is_told_by_the_second() -> None:
     metrics.request("GET", "/metrics", 200)
     metrics.request("POST", "/feedback", 200)
     metrics.refusal("overloaded")
-    metrics.held(7, 1000)
     load = load_between(before, look_at(metrics, 102.0, answered=5))
     assert (load.requests_per_s, load.images_per_s, load.refused_per_s) == (2.0, 2.0, 0.5)
     assert (load.queued, load.in_flight, load.saved, load.ready) == ((5, 0, 2), 7, 0.75, True)

@@ -100,10 +100,7 @@ class Course:
         self.engine: Engine = Fleet(self.schedulers, self.kept) if self.more_slots else self.schedulers[0]
         self.lottery = Lottery(1.0, self.places, lambda: None)
         limits = AdmissionLimits(1000, self.images * SLOT_BYTES, SLOT_BYTES, 1000)
-        self.admission = Admission(limits, self.engine.work_s, self.held)
-
-    def held(self, images: int, reserved_bytes: int) -> None:
-        assert 0 <= reserved_bytes <= self.images * SLOT_BYTES
+        self.admission = Admission(limits, self.engine.work_s)
 
     def arrive(
         self, kind: int, rule: ExitRule, priority: int, left_s: float | None, is_drawn: bool = False
@@ -113,6 +110,7 @@ class Course:
         except OverloadedError:
             self.refused += 1
             return None
+        assert self.admission.reserved_bytes <= self.images * SLOT_BYTES
         number = len(self.jobs)
         draw = self.lottery.draw(rule.thresholds) if is_drawn and rule.max_exit == EXITS else None
         if draw is not None:

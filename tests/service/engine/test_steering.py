@@ -41,7 +41,7 @@ class Site:
 
     def __post_init__(self) -> None:
         self.budget = open_budget(self.folder)
-        self.admission = Admission(AdmissionLimits(8, 8, 1, 1), lambda images: 1.0, lambda images, reserved: None)
+        self.admission = Admission(AdmissionLimits(8, 8, 1, 1), lambda images: 1.0)
         costs = StageCosts(3, 8)
         for stage in (1, 2, 3):
             costs.seed(stage, {1: 0.01})
