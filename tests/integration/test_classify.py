@@ -55,7 +55,7 @@ def test_what_a_request_was_is_gone_with_it_and_waits_for_no_garbage_collection(
     try:
         for _ in range(20):
             assert client.post("/classify", content=picture(MEDIUM)).status_code == 200
-        left = sum(isinstance(each, Job) for each in gc.get_objects())
+        left = sum(type(each) is Job for each in gc.get_objects())
     finally:
         gc.enable()
     assert left <= 4, "a thread that waits may still hold its last"
