@@ -79,19 +79,7 @@ class CompiledCudaGraphBackend(CudaGraphBackend):
     """The same of compiled parts: fewer kernels in each graph."""
 
     name = "compiled-cudagraph"
-
-    def __init__(
-        self,
-        bundle: Bundle,
-        device: str,
-        threads: int,
-        capacity: Capacity,
-        precision: Precision = "bfloat16",
-        *,
-        lanes: int = 1,
-        compiler: str = COMPILER,
-    ) -> None:
-        super().__init__(bundle, device, threads, capacity, precision, lanes=lanes, compiler=compiler)
+    own_compiler = COMPILER
 
 
 class StageGraph:

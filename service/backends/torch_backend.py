@@ -51,9 +51,10 @@ class TorchOutput:
 class TorchBackend(ABC):
     """`device` is a torch device's name. On the CPU `threads` sets torch's thread count, on a GPU float32 sets
     how convolutions are computed: both are the process's own. `compiler`: a backend of `torch.compile` that the
-    network's parts go through; None computes them as they are written."""
+    network's parts go through; None: the kind's own, with none they are computed as they are written."""
 
     name: str
+    own_compiler: str | None = None
 
     def __init__(
         self,
@@ -71,7 +72,7 @@ class TorchBackend(ABC):
         elif precision == "float32":
             # Convolutions take the tensor cores' shortened float32 otherwise, and thresholds were measured without.
             torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]  # its stub lags behind
-        self._network = TorchStages(bundle, torch.device(device), precision, compiler)
+        self._network = TorchStages(bundle, torch.device(device), precision, compiler or self.own_compiler)
         self._layout = self._network.layout
         self.stages = self._layout.stages
         self.lanes = lanes
